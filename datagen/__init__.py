@@ -1,0 +1,1 @@
+"""Prompts and text in, verified text datasets out."""

@@ -1,0 +1,8 @@
+"""Who answers: one file a backend, each opened by a function named like its file.
+
+local       a transformers model on this machine's CPU or GPU
+openai_api  any server that speaks OpenAI's chat API, vLLM included
+scripted    deterministic text without a model, for tests and dry runs
+
+Every answer goes through `ledger`, and none is asked for twice.
+"""

@@ -1,0 +1,164 @@
+"""Who answers: the requests that stages make, the completions they get, and the Protocols that backends follow.
+
+A backend module offers `Config` and a function named like its file that opens it: `local(config, environment)`. It
+answers through the ledger, so that no answer is asked for twice, and it yields outcomes in the order of the requests.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from datagen.backends.ledger import Ledger, request_key
+from datagen.contracts.params import Params
+from datagen.contracts.records import Message
+
+
+class Sampling(Params):
+    """How an answer is drawn; every field is part of the request's identity.
+
+    `temperature` 0 is greedy. `top_p` is the nucleus (Holtzman et al. 2019, arXiv:1904.09751). `seed` is the run's;
+    every request gets one of its own, derived from it. `cache_epoch` is raised to buy new answers to old requests.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    cache_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One answer asked for.
+
+    Attributes:
+        messages: the conversation up to the answer.
+        sampling: options, with the request's own seed.
+        sample_index: tells apart the attempts at one conversation, from 0.
+        tools: JSON text of tool definitions.
+    """
+
+    messages: Sequence[Message]
+    sampling: Sampling
+    sample_index: int = 0
+    tools: str | None = None
+
+    def key(self, identity: Mapping[str, Any]) -> bytes:
+        """SHA-256 of everything that can change the answer; `identity` is the backend's."""
+        return request_key(
+            {
+                "identity": dict(identity),
+                "messages": list(self.messages),
+                "tools": self.tools,
+                "sampling": self.sampling.model_dump(mode="json"),
+                "sample_index": self.sample_index,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """An answer.
+
+    Attributes:
+        text: without the reasoning.
+        reasoning: where the server gives it apart.
+        finish_reason: `stop`, `length`, or the server's word.
+        n_prompt_tokens: as the teacher counted; None where it did not say.
+        n_completion_tokens: likewise, reasoning included.
+        logprobs: (token, natural-log probability) of each completion token, where asked for.
+        tool_calls: JSON text.
+    """
+
+    text: str
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    n_prompt_tokens: int | None = None
+    n_completion_tokens: int | None = None
+    logprobs: list[tuple[str, float]] | None = field(default=None)
+    tool_calls: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """As the ledger keeps it: compact JSON."""
+        held = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def from_bytes(cls, stored: bytes) -> "Completion":
+        """The completion that `to_bytes` wrote."""
+        held = json.loads(stored.decode("utf-8", "surrogatepass"))
+        if held.get("logprobs") is not None:
+            held["logprobs"] = [(token, value) for token, value in held["logprobs"]]
+        return cls(**held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a request has no answer: a code to count by and a sentence. It is never stored, so a rerun asks again."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a request; `key` is the ledger's, `from_ledger` says that nothing was asked."""
+
+    request: Request
+    key: bytes
+    answer: Completion | Failure
+    from_ledger: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Machine facts, which never change a request or a row.
+
+    Attributes:
+        ledger: where answers are kept.
+        concurrency: requests in flight at once, for backends that have a wire.
+        counts: what the backend did (`requests`, `ledger_hits`, `retries_429`, ...), for the run's metrics.
+    """
+
+    ledger: Ledger
+    concurrency: int = 16
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def count(self, name: str, amount: float = 1) -> None:
+        """Add to a counter."""
+        self.counts[name] = self.counts.get(name, 0) + amount
+
+
+class TextBackend(Protocol):
+    """Answers text requests.
+
+    `identity` goes into every key and into the manifest: model, revision and endpoint, never a secret.
+    `generate` is lazy: it draws requests as it can take them, holds a bounded number, and yields outcomes in order.
+    """
+
+    identity: Mapping[str, Any]
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """The outcome of every request, in order."""
+        ...
+
+
+class OpenTextBackend(Protocol):
+    """The function that a backend module is named after."""
+
+    def __call__(self, config: Any, environment: Environment) -> AbstractContextManager[TextBackend]:
+        """Check everything that can be checked before work (model, key, device), then open."""
+        ...
+
+
+class EmbeddingBackend(Protocol):
+    """Embeds texts."""
+
+    identity: Mapping[str, Any]
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        """(len(texts), dimension) float32 array, rows of unit length."""
+        ...

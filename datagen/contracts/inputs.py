@@ -1,0 +1,337 @@
+"""Rows that stages take: a dataset directory, a .jsonl or a .parquet file, in the formats that people have.
+
+A file is read twice: first whole, to count its rows and to find those that cannot be used, before anything is spent;
+then row by row. A bad row becomes a rejection that names file, line and remedy; more of them than the bound in
+params is an error.
+
+Formats of a row, told apart by their keys:
+    prompt or messages            a text, or chat messages; with reference, family, constraints, tools, all optional
+    prompt, answer, info          environments' rows: the answer is the reference
+    conversations                 ShareGPT: turns of {from, value}
+    prompt, instruction_id_list,  IFEval (arXiv:2311.07911)
+      kwargs
+Traces have a completion besides, or end on the assistant's turn.
+"""
+
+import json
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import Field
+
+from datagen.contracts.dataset import is_dataset, iterate, iterate_parquet, read_manifest
+from datagen.contracts.errors import DataError
+from datagen.contracts.params import Params
+from datagen.contracts.records import (
+    Constraint,
+    Message,
+    Prompt,
+    Rejection,
+    Trace,
+    content_id,
+    prompt_from_row,
+    trace_from_row,
+)
+
+R = TypeVar("R", Prompt, Trace)
+_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
+                   "tool": "tool", "function_call": "assistant", "observation": "tool"}  # fmt: skip
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class InputParams(Params):
+    """Bounds on what a user's file may hold."""
+
+    max_rejected_share: float = Field(0.05, ge=0, le=1)
+    max_prompt_chars: int = Field(100_000, gt=0)
+
+
+class BadRow(Exception):
+    """A row that cannot be used: a reason code and a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Rows(Generic[R]):
+    """The rows of an input; iterate it as often as needed, `len` is their number, bad ones included."""
+
+    def __init__(self, path: Path, record: type[R], stage: str, params: InputParams) -> None:
+        """Check the whole input.
+
+        Raises:
+            DataError: no such path, another kind of dataset, or too large a share of bad rows.
+        """
+        self.path = path
+        self._record = record
+        self._stage = stage
+        self._params = params
+        if not path.exists():
+            raise DataError(f"{path}: no such file or dataset directory")
+        if is_dataset(path):
+            self._check_dataset()
+        elif path.is_file() and path.suffix in {".jsonl", ".parquet"}:
+            self._check_file()
+        else:
+            raise DataError(f"{path}: expected a dataset directory, a .jsonl or a .parquet file")
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self._n_rows
+
+    def __iter__(self) -> Iterator[R | Rejection]:
+        """Every row, in order, as a record or as the rejection of a row that cannot be used."""
+        if is_dataset(self.path):
+            read = trace_from_row if self._record is Trace else lambda row: prompt_from_row(row, id=row["id"])
+            for row in iterate(self.path):
+                yield read(row)  # pyright: ignore[reportReturnType]  # `read` was chosen by the record's type
+        else:
+            yield from self._file_rows()
+
+    def _check_dataset(self) -> None:
+        manifest = read_manifest(self.path)
+        if manifest["record"] != self._record.__name__:
+            raise DataError(
+                f"{self.path}: holds {manifest['record']} rows, {self._stage} takes {self._record.__name__} rows"
+            )
+        self._n_rows = int(manifest["rows"]["out"])
+
+    def _check_file(self) -> None:
+        self._n_rows = 0
+        first: Rejection | None = None
+        reasons: Counter[str] = Counter()
+        for row in self._file_rows():
+            self._n_rows += 1
+            if isinstance(row, Rejection):
+                first = first or row
+                reasons[row.reason] += 1
+        if not self._n_rows:
+            raise DataError(f"{self.path}: no rows")
+        share = reasons.total() / self._n_rows
+        if first and share > self._params.max_rejected_share:
+            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
+            raise DataError(
+                f"{self.path.parent / first.detail} "
+                f"({reasons.total()} of {self._n_rows} rows cannot be used: {counts}; "
+                f"mend the file, or allow them by max_rejected_share={min(1.0, share + 0.005):.2f})"
+            )
+
+    def _file_rows(self) -> Iterator[R | Rejection]:
+        with _Ids() as ids:
+            for number, content in _parse_file(self.path):
+                place = f"{self.path.name}:{number}"
+                named: Any = None
+                try:
+                    if isinstance(content, BadRow):
+                        raise content
+                    named = content.get("id", content.get("key"))
+                    row = to_record(content, self._record, source=place)
+                    self._check_row(row)
+                    occurrence = ids.occurrence(row.id)
+                    if named is None and occurrence > 1:
+                        row = replace(row, id=f"{row.id}-{occurrence}")
+                    elif occurrence > 1:
+                        raise BadRow(
+                            "duplicate_id",
+                            f"the id {row.id!r} stands in an earlier row; give each row its own, or none",
+                        )
+                    yield row
+                except BadRow as bad:
+                    name = place if named is None else str(named)
+                    yield Rejection(
+                        id=_clean(name), stage=self._stage, reason=bad.reason, detail=_clean(f"{place}: {bad}")
+                    )
+
+    def _check_row(self, row: Prompt | Trace) -> None:
+        prompt = row if isinstance(row, Prompt) else row.prompt
+        n_chars = sum(len(message.get("content") or "") for message in prompt.messages)
+        if n_chars > self._params.max_prompt_chars:
+            raise BadRow(
+                "prompt_too_long",
+                f"the prompt has {n_chars} characters, max_prompt_chars is {self._params.max_prompt_chars}",
+            )
+
+
+def to_record(row: Mapping[str, Any], record: type[R], *, source: str) -> R:
+    """One row in any of the formats above as a Prompt or a Trace.
+
+    Args:
+        row: as parsed.
+        record: Prompt or Trace.
+        source: where it stands, kept where the row names no source of its own.
+
+    Raises:
+        BadRow: a field is missing, empty or of the wrong type.
+    """
+    messages = _messages(row, optional=record is Trace)
+    answer = messages.pop().get("content") if messages and messages[-1].get("role") == "assistant" else None
+    prompt = Prompt(
+        id=_text(row, "id") or _text(row, "key") or "",
+        messages=messages,
+        family=_text(row, "family") or "",
+        reference=_text(row, "reference") if row.get("reference") is not None else _text(row, "answer"),
+        constraints=_constraints(row),
+        tools=_json(row.get("tools")),
+        source=_text(row, "source") or source,
+        info=_json(row.get("info")),
+    )
+    if record is Prompt:
+        if not any((message.get("content") or "").strip() for message in messages if message.get("role") == "user"):
+            raise BadRow("empty_prompt", "the prompt has no text from the user; fill it or remove the row")
+        id = prompt.id or content_id(messages, prompt.reference, prompt.family)
+        return replace(prompt, id=id)
+    completion = row["completion"] if isinstance(row.get("completion"), str) else answer
+    if completion is None:
+        raise BadRow(
+            "missing_field", "no text in `completion`, and the conversation does not end on the assistant's turn"
+        )
+    trace = Trace(
+        id=prompt.id or content_id(messages, completion),
+        prompt=replace(prompt, id=_text(row, "prompt_id") or prompt.id or content_id(messages)),
+        completion=completion,
+        reasoning=_text(row, "reasoning"),
+        finish_reason=_text(row, "finish_reason"),
+        teacher=_text(row, "teacher") or "",
+    )
+    return trace
+
+
+def _messages(row: Mapping[str, Any], *, optional: bool) -> list[Message]:
+    if (turns := row.get("conversations")) is not None:
+        return [_sharegpt_turn(turn) for turn in _list(turns, "conversations")]
+    given = row.get("messages") if row.get("messages") is not None else row.get("prompt")
+    if given is None and optional:
+        return []
+    if given is None:
+        raise BadRow("missing_field", "no `prompt`, `messages` or `conversations`; the row needs one of them")
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    return [_message(turn) for turn in _list(given, "messages")]
+
+
+def _message(turn: Any) -> Message:
+    if not isinstance(turn, Mapping) or turn.get("role") not in _ROLES:
+        raise BadRow("wrong_type", f"each message is an object whose `role` is one of {', '.join(_ROLES)}")
+    message: Message = {"role": turn["role"]}
+    for key in ("content", "name", "tool_call_id"):
+        if (value := turn.get(key)) is not None:
+            if not isinstance(value, str):
+                raise BadRow("wrong_type", f"`{key}` of a message must be a text (got {type(value).__name__})")
+            message[key] = value
+    if turn.get("tool_calls"):
+        message["tool_calls"] = _json(turn["tool_calls"])
+    return message
+
+
+def _sharegpt_turn(turn: Any) -> Message:
+    if (
+        not isinstance(turn, Mapping)
+        or turn.get("from") not in _SHAREGPT_ROLES
+        or not isinstance(turn.get("value"), str)
+    ):
+        raise BadRow(
+            "wrong_type", f"each turn of `conversations` has `from` (one of {', '.join(_SHAREGPT_ROLES)}) and `value`"
+        )
+    return {"role": _SHAREGPT_ROLES[turn["from"]], "content": turn["value"]}
+
+
+def _constraints(row: Mapping[str, Any]) -> list[Constraint]:
+    if (ids := row.get("instruction_id_list")) is not None:
+        kwargs = row.get("kwargs") or [{}] * len(ids)
+        if len(kwargs) != len(ids):
+            raise BadRow("wrong_type", f"{len(ids)} entries in `instruction_id_list`, {len(kwargs)} in `kwargs`")
+        given = [{"id": name, "kwargs": arguments or {}} for name, arguments in zip(ids, kwargs, strict=True)]
+    else:
+        given = row.get("constraints") or []
+    constraints: list[Constraint] = []
+    for one in _list(given, "constraints"):
+        arguments: Any = one.get("kwargs") if isinstance(one, Mapping) else None
+        if not isinstance(one, Mapping) or not isinstance(one.get("id"), str):
+            raise BadRow("wrong_type", "each of `constraints` has an `id` and its `kwargs`")
+        if isinstance(arguments, Mapping):
+            arguments = {key: value for key, value in arguments.items() if value is not None}
+        constraints.append({"id": one["id"], "kwargs": _json(arguments) or "{}"})
+    return constraints
+
+
+def _text(row: Mapping[str, Any], key: str) -> str | None:
+    value = row.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise BadRow("wrong_type", f"`{key}` must be a text or a number (got {type(value).__name__})")
+
+
+def _list(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadRow("wrong_type", f"`{key}` must be a list (got {type(value).__name__})")
+    return value
+
+
+def _json(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _parse_file(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    """(line or row number from 1, content) of every row; blank lines are no rows."""
+    if path.suffix == ".parquet":
+        yield from enumerate(iterate_parquet(path), start=1)
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, _parse_line(line)
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | BadRow:
+    try:
+        content = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return BadRow("not_utf8", f"byte {error.start} is not UTF-8; save the file as UTF-8")
+    except (json.JSONDecodeError, RecursionError) as error:
+        return BadRow("malformed_json", f"not JSON ({error}); each line must be one object")
+    if not isinstance(content, dict):
+        return BadRow(
+            "malformed_json", f"expected an object, got {type(content).__name__}; each line must be one object"
+        )
+    if b"\\u" in line:  # only an escape can smuggle in half a surrogate pair, which Parquet cannot hold
+        try:
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            return BadRow("not_utf8", "a text holds half a surrogate pair, which is no Unicode; mend the text")
+    return content
+
+
+class _Ids:
+    """Counts ids in a temporary database, so that a million of them take no memory."""
+
+    def __enter__(self) -> "_Ids":
+        self._file = tempfile.NamedTemporaryFile(prefix="datastill-ids-")
+        self._db = sqlite3.connect(self._file.name, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=OFF")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("CREATE TABLE ids (id TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID")
+        self._db.execute("BEGIN")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+        self._file.close()
+
+    def occurrence(self, id: str) -> int:
+        """1 for the first row with this id, 2 for the second, and so on."""
+        statement = "INSERT INTO ids VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET n = n + 1 RETURNING n"
+        return self._db.execute(statement, (id,)).fetchone()[0]

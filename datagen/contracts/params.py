@@ -1,0 +1,112 @@
+"""Parameters: frozen pydantic models that refuse unknown keys and report every problem of a file at once.
+
+A section of params.yaml is flat. A stage validates it against several models at a time (its own, its method's, its
+backend's), each of which takes the keys it declares; a key that none of them declares is an error.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from datagen.contracts.errors import ParamsError
+
+
+class Params(BaseModel):
+    """Base of every Config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+C = TypeVar("C", bound=Params)
+
+
+class Parts:
+    """A validated section: `parts[Config]` is the Config that the section holds."""
+
+    def __init__(self, configs: Iterable[Params]) -> None:
+        """Keep one instance a type."""
+        self._by_type = {type(config): config for config in configs}
+
+    def __getitem__(self, config: type[C]) -> C:
+        """The instance of `config`."""
+        found = self._by_type[config]
+        assert isinstance(found, config)
+        return found
+
+    def values(self) -> dict[str, Any]:
+        """Every parameter with its value, as the manifest keeps them."""
+        merged: dict[str, Any] = {}
+        for config in self._by_type.values():
+            merged |= config.model_dump(mode="json")
+        return dict(sorted(merged.items()))
+
+
+def validate(section: Mapping[str, Any], *configs: type[Params]) -> Parts:
+    """Validate one flat section against several models.
+
+    Raises:
+        ParamsError: with one line a problem, `KEY: what is wrong (got VALUE)`. `load_section` puts file and section
+            before each.
+    """
+    declared = {name for config in configs for name in config.model_fields}
+    problems = [f"{key}: unknown parameter{_nearest(key, declared)}" for key in section if key not in declared]
+    valid: list[Params] = []
+    for config in configs:
+        mine = {key: value for key, value in section.items() if key in config.model_fields}
+        try:
+            valid.append(config.model_validate(mine))
+        except ValidationError as error:
+            problems += [_problem(one) for one in error.errors()]
+    if problems:
+        raise ParamsError("\n".join(dict.fromkeys(problems)))
+    return Parts(valid)
+
+
+def load_file(path: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a params file.
+
+    Raises:
+        ParamsError: no such file, not YAML, or not a mapping of sections.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such params file; name one with --params or leave --params out") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
+        raise ParamsError(f"{path}: expected sections, each a mapping of parameter to value")
+    return content
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`key=value` pairs of the command line; values are read as YAML, so `8`, `0.7`, `true` and `null` are typed."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise ParamsError(f"--set {assignment}: expected key=value")
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            values[key] = value
+    return values
+
+
+def _problem(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{place}: required, and not given"
+    got = json.dumps(error["input"], default=str, ensure_ascii=False)
+    return f"{place}: {error['msg']} (got {got if len(got) <= 80 else got[:77] + '...'})"
+
+
+def _nearest(key: str, declared: Iterable[str]) -> str:
+    names = sorted(declared)
+    close = difflib.get_close_matches(key, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"

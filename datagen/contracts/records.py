@@ -1,0 +1,229 @@
+"""Rows of text datasets, typed for Parquet: Prompt, Trace, Verdict, Rejection.
+
+An id names its content and its parent: a prompt's is the user's own or a hash of what it says, a trace's is its
+prompt's id, the sample index and the start of the request's hash. A verdict has the id of the trace it judges, a
+rejection that of the row it drops.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, TypedDict
+
+import polars as pl
+
+Status = Literal["pass", "fail", "unparsed", "error", "timeout"]
+
+
+class Message(TypedDict, total=False):
+    """One turn of a conversation, as chat APIs write it; `tool_calls` is JSON text."""
+
+    role: str
+    content: str | None
+    name: str | None
+    tool_calls: str | None
+    tool_call_id: str | None
+
+
+class Constraint(TypedDict):
+    """One verifiable instruction: its type, as IFEval names it, and its arguments as JSON text."""
+
+    id: str
+    kwargs: str
+
+
+_MESSAGE = pl.Struct({name: pl.String for name in ("role", "content", "name", "tool_calls", "tool_call_id")})
+_CONSTRAINT = pl.Struct({"id": pl.String, "kwargs": pl.String})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a teacher is asked, and what is known of a right answer.
+
+    Attributes:
+        id: unique in its dataset.
+        messages: the conversation up to the answer.
+        family: the kind of task; rates are reported by it.
+        reference: the right answer, where there is one.
+        constraints: verifiable instructions that the answer must follow.
+        tools: JSON text of the tool definitions, where the teacher may call tools.
+        source: the raw row that the prompt was made from.
+        info: JSON text of whatever else the user's row held.
+    """
+
+    id: str
+    messages: list[Message]
+    family: str = ""
+    reference: str | None = None
+    constraints: list[Constraint] = field(default_factory=list)
+    tools: str | None = None
+    source: str = ""
+    info: str | None = None
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "messages": pl.List(_MESSAGE),
+        "family": pl.String,
+        "reference": pl.String,
+        "constraints": pl.List(_CONSTRAINT),
+        "tools": pl.String,
+        "source": pl.String,
+        "info": pl.String,
+    }
+
+    @property
+    def text(self) -> str:
+        """The last user message."""
+        return next((m.get("content") or "" for m in reversed(self.messages) if m.get("role") == "user"), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One answer of one teacher to one prompt, with everything needed to judge it and to train on it.
+
+    Attributes:
+        id: `{prompt_id}#{sample_index}.{start of request_key}`.
+        prompt: the row it answers, flattened into the trace's columns; its id becomes `prompt_id`.
+        sample_index: which of the prompt's attempts, from 0.
+        completion: the answer, without the reasoning.
+        reasoning: what the teacher thought first, where it says so.
+        finish_reason: `stop`, `length` or what the server named.
+        teacher: the model's name.
+        request_key: the ledger's key, in hex.
+        seed: sent with the request.
+        n_prompt_tokens: by the teacher's tokenizer, as the teacher counted.
+        n_completion_tokens: likewise, reasoning included.
+    """
+
+    id: str
+    prompt: Prompt
+    sample_index: int = 0
+    completion: str
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    teacher: str = ""
+    request_key: str = ""
+    seed: int | None = None
+    n_prompt_tokens: int | None = None
+    n_completion_tokens: int | None = None
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "prompt_id": pl.String,
+        "sample_index": pl.Int32,
+        **{name: dtype for name, dtype in Prompt.SCHEMA.items() if name != "id"},
+        "completion": pl.String,
+        "reasoning": pl.String,
+        "finish_reason": pl.String,
+        "teacher": pl.String,
+        "request_key": pl.String,
+        "seed": pl.Int64,
+        "n_prompt_tokens": pl.Int32,
+        "n_completion_tokens": pl.Int32,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a verifier found.
+
+    Attributes:
+        id: of the trace.
+        method: the verifier.
+        status: `pass` and `fail` are findings; `unparsed`, `error` and `timeout` say why there is none.
+        score: in [0, 1]; 0 where there is no finding.
+        answer: what was taken from the completion as its answer.
+        detail: what failed, in words.
+    """
+
+    id: str
+    method: str
+    status: Status
+    score: float
+    answer: str | None = None
+    detail: str | None = None
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "method": pl.String,
+        "status": pl.String,
+        "score": pl.Float64,
+        "answer": pl.String,
+        "detail": pl.String,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A row that a stage dropped: which, where, and why. `reason` is a code to count by, `detail` a sentence."""
+
+    id: str
+    stage: str
+    reason: str
+    detail: str
+
+    SCHEMA: ClassVar[dict[str, Any]] = dict.fromkeys(("id", "stage", "reason", "detail"), pl.String)
+
+
+Record = Prompt | Trace | Verdict | Rejection
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """The record as a flat row with the columns of its SCHEMA."""
+    row = {f.name: getattr(record, f.name) for f in fields(record)}
+    if isinstance(record, Trace):
+        prompt = to_row(row.pop("prompt"))
+        row["prompt_id"] = prompt.pop("id")
+        row |= prompt
+    return row
+
+
+def prompt_from_row(row: Mapping[str, Any], *, id: str) -> Prompt:
+    """The prompt in a row that has its columns; messages lose the keys that Parquet filled with null."""
+    return Prompt(
+        id=id,
+        messages=[_without_nulls(message) for message in row["messages"]],
+        family=row.get("family") or "",
+        reference=row.get("reference"),
+        constraints=[Constraint(id=c["id"], kwargs=c["kwargs"]) for c in row.get("constraints") or []],
+        tools=row.get("tools"),
+        source=row.get("source") or "",
+        info=row.get("info"),
+    )
+
+
+def trace_from_row(row: Mapping[str, Any]) -> Trace:
+    """The trace in a row that has its columns."""
+    own = {name: row.get(name) for name in _TRACE_ONLY}
+    own["sample_index"] = own["sample_index"] or 0
+    return Trace(
+        prompt=prompt_from_row(row, id=row["prompt_id"]),
+        **{name: value for name, value in own.items() if value is not None},
+    )
+
+
+def from_row(record: type[Record], row: Mapping[str, Any]) -> Record:
+    """The record of type `record` in a row that `to_row` made."""
+    if record is Trace:
+        return trace_from_row(row)
+    if record is Prompt:
+        return prompt_from_row(row, id=row["id"])
+    return record(**row)
+
+
+def content_id(messages: Sequence[Message], *more: str | None) -> str:
+    """16 hex digits of SHA-256 over the messages and whatever else makes the row what it is."""
+    text = json.dumps([list(messages), *more], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+_TRACE_ONLY = tuple(f.name for f in fields(Trace) if f.name != "prompt")
+
+
+def _without_nulls(message: Mapping[str, Any]) -> Message:
+    kept: Message = {}
+    for key in Message.__annotations__:
+        if message.get(key) is not None:
+            kept[key] = message[key]
+    return kept

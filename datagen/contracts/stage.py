@@ -1,0 +1,366 @@
+"""How a stage runs: arguments, params, locks, logging, progress, metrics, exit codes.
+
+A stage module describes itself in `STAGE` and ends on `raise SystemExit(main(STAGE))`. So it runs as
+`python -m datagen.stages.traces` and as `datastill traces`, under DVC and without.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from datagen.contracts import params as params_module
+from datagen.contracts.dataset import write_json
+from datagen.contracts.errors import DatastillError, LockedError, MissingError, ParamsError
+from datagen.contracts.home import home
+from datagen.contracts.params import Parts
+
+PACKAGES = ("datagen", "condense", "trainers")
+DEFAULT_CONCURRENCY = 16
+_LOG_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage module offers.
+
+    Attributes:
+        name: of the module, the params section and the command.
+        parse: validates a section; must not import what is slow to import.
+        inputs: argument name to help; each is required.
+        optional_inputs: those that may be left out.
+        run: does the work and returns the metrics that people compare; no times among them.
+    """
+
+    name: str
+    parse: Callable[[Mapping[str, Any]], Parts]
+    inputs: Mapping[str, str]
+    run: Callable[["Run"], Mapping[str, Any]]
+    optional_inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a stage.
+
+    Attributes:
+        params: the validated section.
+        inputs: argument name to path, for those that were given.
+        out: what the stage must write.
+        concurrency: requests in flight at once, a machine fact.
+        facts: what the run's own metrics (`NAME.run.json`) hold besides time and memory: retries, cache hits, tokens.
+    """
+
+    name: str
+    params: Parts
+    inputs: Mapping[str, Path]
+    out: Path
+    concurrency: int = DEFAULT_CONCURRENCY
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @contextlib.contextmanager
+    def progress(self, total: int | None, unit: str) -> Iterator["Progress"]:
+        """A progress bar on a terminal, a log line a minute elsewhere."""
+        bar = Progress(self.name, total, unit)
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+
+class Progress:
+    """Counts what is done, and shows it."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._start = self._shown = time.monotonic()
+        self.done = 0
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(), console=Console(stderr=True),
+            )  # fmt: skip
+            self._bar.start()
+            self._task = self._bar.add_task(f"{name} {unit}", total=total, note="")
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """`n` more are done; `note` is shown beside the count."""
+        self.done += n
+        if self._bar:
+            self._bar.update(self._task, advance=n, note=note)
+        elif time.monotonic() - self._shown >= _LOG_EVERY_S:
+            self._shown = time.monotonic()
+            rate = self.done / (self._shown - self._start)
+            log.info(
+                "%s: %d of %s %s, %.1f a second %s", self._name, self.done, self._total or "?", self._unit, rate, note
+            )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+
+def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
+    """Run a stage from a command line; returns the exit code."""
+    arguments = _parser(stage).parse_args(argv)
+    start = time.monotonic()
+    try:
+        _die_with_dvc()
+        _check_interpreter()
+        run = _prepare(stage, arguments)
+        with _locked(run.out):
+            _configure_logging()
+            log.info("%s: start, writes %s", stage.name, run.out)
+            metrics = dict(stage.run(run))
+        if arguments.metrics:
+            write_json(arguments.metrics, metrics)
+            write_json(arguments.metrics.with_suffix(".run.json"), _run_facts(run, start))
+        log.info("%s: done in %.1f s: %s", stage.name, time.monotonic() - start, json.dumps(metrics))
+        return 0
+    except DatastillError as error:
+        sys.stderr.write(f"{stage.name}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{stage.name}: stopped; what was done is kept, run it again to go on\n")
+        return 128 + signal.SIGINT
+
+
+def find_stages() -> dict[str, str]:
+    """Stage name to module, found by folder, without importing any."""
+    return {
+        file.stem: f"{package}.stages.{file.stem}" for package in PACKAGES for file in _modules(f"{package}.stages")
+    }
+
+
+def load_stage(name: str) -> Stage:
+    """The stage of that name.
+
+    Raises:
+        ParamsError: there is none; the message lists those there are.
+    """
+    found = find_stages()
+    if name not in found:
+        raise ParamsError(f"no stage {name!r}; there are {', '.join(sorted(found))}")
+    return importlib.import_module(found[name]).STAGE
+
+
+def find_methods(family: str) -> list[str]:
+    """Names of a family's methods: its modules that define a function named like their file."""
+    return [
+        file.stem
+        for file in _modules(family)
+        if re.search(rf"^(async )?def {file.stem}\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+
+
+def load_method(family: str, name: object) -> ModuleType:
+    """The module of one method, such as `load_method("datagen.verify", "math_answer")`; no other is imported.
+
+    Raises:
+        ParamsError: there is none; the message lists those there are.
+        MissingError: it needs a package that is not installed.
+    """
+    methods = find_methods(family)
+    if name not in methods:
+        raise ParamsError(f"no method {name!r} in {family}; there are {', '.join(methods)}")
+    try:
+        return importlib.import_module(f"{family}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in PACKAGES:
+            raise
+        raise MissingError(
+            f"{family}.{name} needs the package {error.name}; `datastill doctor` says how to get it"
+        ) from None
+
+
+def _modules(package: str) -> list[Path]:
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
+    folders = spec.submodule_search_locations if spec else None
+    return sorted(p for folder in folders or () for p in Path(folder).glob("*.py") if not p.stem.startswith("_"))
+
+
+def _parser(stage: Stage) -> argparse.ArgumentParser:
+    module = sys.modules[stage.parse.__module__]
+    parser = argparse.ArgumentParser(
+        prog=f"datastill {stage.name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for required, inputs in ((True, stage.inputs), (False, stage.optional_inputs)):
+        for name, text in inputs.items():
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                dest=f"input_{name}",
+                type=Path,
+                required=required,
+                help=text,
+                metavar="PATH",
+            )
+    parser.add_argument("--out", type=Path, required=True, help="what to write", metavar="DIR")
+    parser.add_argument("--params", type=Path, help="params file to read the section from", metavar="FILE")
+    parser.add_argument("--section", default=stage.name, help="section of the params file (default: %(default)s)")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], help="parameters, over those of the file", metavar="KEY=VALUE"
+    )
+    parser.add_argument("--metrics", type=Path, help="where to write the metrics", metavar="FILE")
+    parser.add_argument(
+        "--concurrency", type=int, default=os.environ.get("DATASTILL_CONCURRENCY", DEFAULT_CONCURRENCY),
+        help="requests in flight at once (default: $DATASTILL_CONCURRENCY or %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def _prepare(stage: Stage, arguments: argparse.Namespace) -> Run:
+    sections: dict[str, dict[str, Any]] = {}
+    if arguments.params:
+        sections = params_module.load_file(arguments.params)
+        if arguments.section not in sections:
+            raise ParamsError(f"{arguments.params}: no section {arguments.section!r}; there are {', '.join(sections)}")
+    overrides = params_module.parse_assignments(arguments.set)
+    mine = sections.get(arguments.section, {}) | overrides
+    if problems := check_sections(sections | {arguments.section: mine}, own=(arguments.section, stage)):
+        source = arguments.params or "--set"
+        raise ParamsError("\n".join(f"{source}: {problem}" for problem in problems))
+    inputs = {
+        name: path
+        for name in (*stage.inputs, *stage.optional_inputs)
+        if (path := getattr(arguments, f"input_{name}")) is not None
+    }
+    if arguments.concurrency < 1:
+        raise ParamsError(f"--concurrency: expected at least 1 (got {arguments.concurrency})")
+    return Run(
+        name=stage.name, params=stage.parse(mine), inputs=inputs, out=arguments.out, concurrency=arguments.concurrency
+    )
+
+
+def check_sections(sections: Mapping[str, Mapping[str, Any]], own: tuple[str, Stage] | None = None) -> list[str]:
+    """Every problem of a params file's sections, `SECTION.KEY: what`; a section is `STAGE` or `STAGE_more`.
+
+    A stage checks the whole file, so that what a later stage would refuse is said before the first one spends.
+    """
+    problems: list[str] = []
+    for section, content in sections.items():
+        try:
+            stage = own[1] if own and section == own[0] else load_stage(_stage_of(section))
+            stage.parse(content)
+        except ParamsError as error:
+            problems += [f"{section}.{line}" for line in str(error).splitlines()]
+        except MissingError as error:
+            if own and section == own[0]:
+                raise
+            log.debug("%s not checked: %s", section, error)
+    return problems
+
+
+def _stage_of(section: str) -> str:
+    names = [name for name in find_stages() if section == name or section.startswith(f"{name}_")]
+    return max(names, key=len, default=section)
+
+
+def _check_interpreter() -> None:
+    root = os.environ.get("DVC_ROOT")
+    expected = Path(root) / ".venv" if root else None
+    if expected and expected.is_dir() and Path(sys.prefix).resolve() != expected.resolve():
+        raise MissingError(
+            f"started by {sys.executable}, but the project has {expected}; put {expected}/bin first on PATH"
+        )
+
+
+def _die_with_dvc() -> None:
+    """Under DVC, end when DVC or the shell that it started ends, even by SIGKILL; run by hand, outlive the terminal.
+
+    Process descriptors rather than PR_SET_PDEATHSIG, which sees the parent alone: DVC may stand behind a shell.
+    """
+    if "DVC_ROOT" not in os.environ:
+        return
+    poller = select.poll()
+    try:
+        for pid in _ancestors_to_dvc():
+            poller.register(os.pidfd_open(pid), select.POLLIN)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch() -> None:
+        poller.poll()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _ancestors_to_dvc() -> list[int]:
+    """The parent and its parents up to the first that is DVC; the parent alone where none is."""
+    chain: list[int] = []
+    pid = os.getppid()
+    while pid > 1:
+        chain.append(pid)
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if any(os.path.basename(word) == b"dvc" for word in command[:4]):
+                return chain
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            return chain[:1]
+    return chain[:1]
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    name = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:16]
+    path = home() / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise LockedError(
+                f"{out} is being written by process {lock.read().strip()}; wait for it or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _configure_logging() -> None:
+    handler: logging.Handler = logging.StreamHandler()
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler])
+
+
+def _run_facts(run: Run, start: float) -> dict[str, Any]:
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return run.facts | {
+        "seconds": round(time.monotonic() - start, 3),
+        "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in usage), 3),
+        "peak_memory_bytes": max(u.ru_maxrss for u in usage) * 1024,
+    }
