@@ -1,0 +1,39 @@
+"""What all tests share."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[..., None]:
+    """`needs(program="bwrap", remedy="apt-get install bubblewrap")`; `module` and `path` likewise.
+
+    Skips the test where one of them is missing, saying which and how to get it; under `$CI`, where nothing may be
+    missing, it fails the test.
+    """
+
+    def check(*, program: str = "", module: str = "", path: str = "", remedy: str) -> None:
+        here = (
+            (f"program {program}", not program or shutil.which(program)),
+            (f"module {module}", not module or importlib.util.find_spec(module)),
+            (f"path {path}", not path or (ROOT / path).exists()),
+        )
+        missing = [what for what, found in here if not found]
+        if missing:
+            end = pytest.fail if os.environ.get("CI") else pytest.skip
+            end(f"needs {', '.join(missing)}: {remedy}")
+
+    return check
