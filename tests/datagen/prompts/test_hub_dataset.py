@@ -1,0 +1,64 @@
+"""hub_dataset against a folder of questions that `datasets` itself loads."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datagen.contracts.errors import DataError, MissingError
+from datagen.contracts.records import Prompt, Rejection
+from datagen.prompts.hub_dataset import Config, hub_dataset
+
+ROWS = [
+    {"question": "How many legs have two cows?", "answer": "Each cow has 4.\n#### 8"},
+    {"question": "How many legs have two cows?", "answer": "Each cow has 4.\n#### 8"},
+    {"question": "How many legs have three hens?", "answer": "I do not know"},
+    {"question": "How many legs have four ants?", "answer": "#### 24"},
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "questions"
+    data.mkdir()
+    (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return data
+
+
+def config(folder: Path, **more: object) -> Config:
+    return Config.model_validate({"method": "hub_dataset", "dataset": str(folder), **more})
+
+
+def test_every_row_is_a_prompt_or_a_rejection(folder: Path):
+    """By hand: rows 0 and 3 have an answer behind ####, row 1 repeats row 0, row 2 has none."""
+    out = list(hub_dataset(config(folder, answer_pattern="#### (.*)", instruction="Think."), None))
+    assert [(type(row), getattr(row, "reason", None) or getattr(row, "reference", None)) for row in out] == [
+        (Prompt, "8"),
+        (Rejection, "duplicate"),
+        (Rejection, "no_answer"),
+        (Prompt, "24"),
+    ]
+    assert isinstance(out[0], Prompt)
+    assert out[0].text == "How many legs have two cows?\nThink."
+
+
+def test_n_prompts_takes_the_first_rows(folder: Path):
+    """Without a pattern the whole answer is the reference."""
+    (only,) = hub_dataset(config(folder, n_prompts=1), None)
+    assert isinstance(only, Prompt)
+    assert only.reference == ROWS[0]["answer"]
+
+
+def test_missing_column_names_those_there_are(folder: Path):
+    with pytest.raises(DataError, match="no column 'problem'; it has question, answer"):
+        list(hub_dataset(config(folder, question_column="problem"), None))
+
+
+def test_missing_dataset_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MissingError, match="no-such-org/no-such-set") as error:
+        list(hub_dataset(config(Path("no-such-org/no-such-set")), None))
+    assert "\n" not in str(error.value)
