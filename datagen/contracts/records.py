@@ -134,6 +134,7 @@ class Verdict:
         status: `pass` and `fail` are findings; `unparsed`, `error` and `timeout` say why there is none.
         score: in [0, 1]; 0 where there is no finding.
         answer: what was taken from the completion as its answer.
+        reason: a code for what failed, such as a constraint's id; a row dropped for it is counted under it.
         detail: what failed, in words.
     """
 
@@ -142,6 +143,7 @@ class Verdict:
     status: Status
     score: float
     answer: str | None = None
+    reason: str | None = None
     detail: str | None = None
 
     SCHEMA: ClassVar[dict[str, Any]] = {
@@ -150,6 +152,7 @@ class Verdict:
         "status": pl.String,
         "score": pl.Float64,
         "answer": pl.String,
+        "reason": pl.String,
         "detail": pl.String,
     }
 
