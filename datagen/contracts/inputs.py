@@ -20,8 +20,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar, cast
 
+import polars as pl
 from pydantic import Field
 
 from datagen.contracts.dataset import is_dataset, iterate, iterate_parquet, read_manifest
@@ -34,11 +35,12 @@ from datagen.contracts.records import (
     Rejection,
     Trace,
     content_id,
-    prompt_from_row,
-    trace_from_row,
+    from_row,
 )
 
 R = TypeVar("R", Prompt, Trace)
+Row = Mapping[str, Any]
+"""A row as parsed, of whatever keys and types."""
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
                    "tool": "tool", "function_call": "assistant", "observation": "tool"}  # fmt: skip
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -69,7 +71,7 @@ class Rows(Generic[R]):
             DataError: no such path, another kind of dataset, or too large a share of bad rows.
         """
         self.path = path
-        self._record = record
+        self._record: type[R] = record
         self._stage = stage
         self._params = params
         if not path.exists():
@@ -88,9 +90,8 @@ class Rows(Generic[R]):
     def __iter__(self) -> Iterator[R | Rejection]:
         """Every row, in order, as a record or as the rejection of a row that cannot be used."""
         if is_dataset(self.path):
-            read = trace_from_row if self._record is Trace else lambda row: prompt_from_row(row, id=row["id"])
             for row in iterate(self.path):
-                yield read(row)  # pyright: ignore[reportReturnType]  # `read` was chosen by the record's type
+                yield cast(R, from_row(self._record, row))
         else:
             yield from self._file_rows()
 
@@ -112,12 +113,12 @@ class Rows(Generic[R]):
                 first = first or row
                 reasons[row.reason] += 1
         if not self._n_rows:
-            raise DataError(f"{self.path}: no rows")
+            raise DataError(f"{self.path}: no rows; give at least one")
         share = reasons.total() / self._n_rows
         if first and share > self._params.max_rejected_share:
             counts = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
             raise DataError(
-                f"{self.path.parent / first.detail} "
+                f"{self.path}{first.detail.removeprefix(self.path.name)} "
                 f"({reasons.total()} of {self._n_rows} rows cannot be used: {counts}; "
                 f"mend the file, or allow them by max_rejected_share={min(1.0, share + 0.005):.2f})"
             )
@@ -126,26 +127,26 @@ class Rows(Generic[R]):
         with _Ids() as ids:
             for number, content in _parse_file(self.path):
                 place = f"{self.path.name}:{number}"
-                named: Any = None
+                own_id: str | None = None
                 try:
                     if isinstance(content, BadRow):
                         raise content
-                    named = content.get("id", content.get("key"))
+                    own_id = _own_id(content)
                     row = to_record(content, self._record, source=place)
                     self._check_row(row)
                     occurrence = ids.occurrence(row.id)
-                    if named is None and occurrence > 1:
+                    if occurrence > 1 and not own_id:
                         row = replace(row, id=f"{row.id}-{occurrence}")
-                    elif occurrence > 1:
+                        occurrence = ids.occurrence(row.id)
+                    if occurrence > 1:
                         raise BadRow(
                             "duplicate_id",
                             f"the id {row.id!r} stands in an earlier row; give each row its own, or none",
                         )
                     yield row
                 except BadRow as bad:
-                    name = place if named is None else str(named)
                     yield Rejection(
-                        id=_clean(name), stage=self._stage, reason=bad.reason, detail=_clean(f"{place}: {bad}")
+                        id=own_id or place, stage=self._stage, reason=bad.reason, detail=_clean(f"{place}: {bad}")
                     )
 
     def _check_row(self, row: Prompt | Trace) -> None:
@@ -158,7 +159,7 @@ class Rows(Generic[R]):
             )
 
 
-def to_record(row: Mapping[str, Any], record: type[R], *, source: str) -> R:
+def to_record(row: Row, record: type[R], *, source: str) -> R:
     """One row in any of the formats above as a Prompt or a Trace.
 
     Args:
@@ -172,7 +173,7 @@ def to_record(row: Mapping[str, Any], record: type[R], *, source: str) -> R:
     messages = _messages(row, optional=record is Trace)
     answer = messages.pop().get("content") if messages and messages[-1].get("role") == "assistant" else None
     prompt = Prompt(
-        id=_text(row, "id") or _text(row, "key") or "",
+        id=_own_id(row) or "",
         messages=messages,
         family=_text(row, "family") or "",
         reference=_text(row, "reference") if row.get("reference") is not None else _text(row, "answer"),
@@ -185,8 +186,8 @@ def to_record(row: Mapping[str, Any], record: type[R], *, source: str) -> R:
         if not any((message.get("content") or "").strip() for message in messages if message.get("role") == "user"):
             raise BadRow("empty_prompt", "the prompt has no text from the user; fill it or remove the row")
         id = prompt.id or content_id(messages, prompt.reference, prompt.family)
-        return replace(prompt, id=id)
-    completion = row["completion"] if isinstance(row.get("completion"), str) else answer
+        return cast(R, replace(prompt, id=id))
+    completion = _completion(row, answer)
     if completion is None:
         raise BadRow(
             "missing_field", "no text in `completion`, and the conversation does not end on the assistant's turn"
@@ -199,10 +200,23 @@ def to_record(row: Mapping[str, Any], record: type[R], *, source: str) -> R:
         finish_reason=_text(row, "finish_reason"),
         teacher=_text(row, "teacher") or "",
     )
-    return trace
+    return cast(R, trace)
 
 
-def _messages(row: Mapping[str, Any], *, optional: bool) -> list[Message]:
+def _own_id(row: Row) -> str | None:
+    return _text(row, "id") or _text(row, "key")
+
+
+def _completion(row: Row, answer: str | None) -> str | None:
+    """`completion`, a text or the assistant's one message as TRL writes it; else the conversation's last answer."""
+    given = row.get("completion")
+    if isinstance(given, list):
+        turns = [_message(turn) for turn in _list(row["completion"], "completion")]
+        return turns[-1].get("content") if turns else None
+    return answer if given is None else _text(row, "completion")
+
+
+def _messages(row: Row, *, optional: bool) -> list[Message]:
     if (turns := row.get("conversations")) is not None:
         return [_sharegpt_turn(turn) for turn in _list(turns, "conversations")]
     given = row.get("messages") if row.get("messages") is not None else row.get("prompt")
@@ -215,8 +229,8 @@ def _messages(row: Mapping[str, Any], *, optional: bool) -> list[Message]:
     return [_message(turn) for turn in _list(given, "messages")]
 
 
-def _message(turn: Any) -> Message:
-    if not isinstance(turn, Mapping) or turn.get("role") not in _ROLES:
+def _message(turn: object) -> Message:
+    if not _is_object(turn) or turn.get("role") not in _ROLES:
         raise BadRow("wrong_type", f"each message is an object whose `role` is one of {', '.join(_ROLES)}")
     message: Message = {"role": turn["role"]}
     for key in ("content", "name", "tool_call_id"):
@@ -229,38 +243,38 @@ def _message(turn: Any) -> Message:
     return message
 
 
-def _sharegpt_turn(turn: Any) -> Message:
-    if (
-        not isinstance(turn, Mapping)
-        or turn.get("from") not in _SHAREGPT_ROLES
-        or not isinstance(turn.get("value"), str)
-    ):
+def _sharegpt_turn(turn: object) -> Message:
+    if not _is_object(turn) or turn.get("from") not in _SHAREGPT_ROLES or not isinstance(turn.get("value"), str):
         raise BadRow(
             "wrong_type", f"each turn of `conversations` has `from` (one of {', '.join(_SHAREGPT_ROLES)}) and `value`"
         )
     return {"role": _SHAREGPT_ROLES[turn["from"]], "content": turn["value"]}
 
 
-def _constraints(row: Mapping[str, Any]) -> list[Constraint]:
-    if (ids := row.get("instruction_id_list")) is not None:
-        kwargs = row.get("kwargs") or [{}] * len(ids)
-        if len(kwargs) != len(ids):
-            raise BadRow("wrong_type", f"{len(ids)} entries in `instruction_id_list`, {len(kwargs)} in `kwargs`")
-        given = [{"id": name, "kwargs": arguments or {}} for name, arguments in zip(ids, kwargs, strict=True)]
-    else:
-        given = row.get("constraints") or []
-    constraints: list[Constraint] = []
-    for one in _list(given, "constraints"):
-        arguments: Any = one.get("kwargs") if isinstance(one, Mapping) else None
-        if not isinstance(one, Mapping) or not isinstance(one.get("id"), str):
-            raise BadRow("wrong_type", "each of `constraints` has an `id` and its `kwargs`")
-        if isinstance(arguments, Mapping):
-            arguments = {key: value for key, value in arguments.items() if value is not None}
-        constraints.append({"id": one["id"], "kwargs": _json(arguments) or "{}"})
-    return constraints
+def _constraints(row: Row) -> list[Constraint]:
+    if row.get("instruction_id_list") is None:
+        return [_constraint(one) for one in _list(row.get("constraints") or [], "constraints")]
+    ids = _list(row["instruction_id_list"], "instruction_id_list")
+    kwargs = _list(row.get("kwargs") or [None] * len(ids), "kwargs")
+    if len(kwargs) != len(ids):
+        raise BadRow("wrong_type", f"{len(ids)} entries in `instruction_id_list`, {len(kwargs)} in `kwargs`")
+    return [_constraint({"id": id, "kwargs": arguments}) for id, arguments in zip(ids, kwargs, strict=True)]
 
 
-def _text(row: Mapping[str, Any], key: str) -> str | None:
+def _constraint(given: object) -> Constraint:
+    if not _is_object(given) or not isinstance(given.get("id"), str):
+        raise BadRow("wrong_type", "each of `constraints` is an object with a text `id` and the `kwargs` it takes")
+    arguments = given.get("kwargs")
+    if _is_object(arguments):  # a Parquet struct holds every key of the column, null where the row has none
+        arguments = {key: value for key, value in arguments.items() if value is not None}
+    return {"id": given["id"], "kwargs": _json(arguments) or "{}"}
+
+
+def _is_object(value: object) -> TypeGuard[Row]:
+    return isinstance(value, Mapping)
+
+
+def _text(row: Row, key: str) -> str | None:
     value = row.get(key)
     if value is None or isinstance(value, str):
         return value
@@ -269,13 +283,13 @@ def _text(row: Mapping[str, Any], key: str) -> str | None:
     raise BadRow("wrong_type", f"`{key}` must be a text or a number (got {type(value).__name__})")
 
 
-def _list(value: Any, key: str) -> list[Any]:
+def _list(value: object, key: str) -> list[Any]:
     if not isinstance(value, list):
         raise BadRow("wrong_type", f"`{key}` must be a list (got {type(value).__name__})")
-    return value
+    return cast(list[Any], value)
 
 
-def _json(value: Any) -> str | None:
+def _json(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
@@ -285,10 +299,15 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _parse_file(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+def _parse_file(path: Path) -> Iterator[tuple[int, Row | BadRow]]:
     """(line or row number from 1, content) of every row; blank lines are no rows."""
     if path.suffix == ".parquet":
-        yield from enumerate(iterate_parquet(path), start=1)
+        try:
+            yield from enumerate(iterate_parquet(path), start=1)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"{path}: not readable as Parquet ({' '.join(str(error).split())}); write it again"
+            ) from None
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -296,14 +315,14 @@ def _parse_file(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
                 yield number, _parse_line(line)
 
 
-def _parse_line(line: bytes) -> dict[str, Any] | BadRow:
+def _parse_line(line: bytes) -> Row | BadRow:
     try:
         content = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return BadRow("not_utf8", f"byte {error.start} is not UTF-8; save the file as UTF-8")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not only JSONDecodeError: a number may have too many digits
         return BadRow("malformed_json", f"not JSON ({error}); each line must be one object")
-    if not isinstance(content, dict):
+    if not _is_object(content):
         return BadRow(
             "malformed_json", f"expected an object, got {type(content).__name__}; each line must be one object"
         )

@@ -8,7 +8,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,7 +50,7 @@ def validate(section: Mapping[str, Any], *configs: type[Params]) -> Parts:
     """Validate one flat section against several models.
 
     Raises:
-        ParamsError: with one line a problem, `KEY: what is wrong (got VALUE)`. `load_section` puts file and section
+        ParamsError: with one line a problem, `KEY: what is wrong (got VALUE)`; the stage runner puts file and section
             before each.
     """
     declared = {name for config in configs for name in config.model_fields}
@@ -75,12 +75,14 @@ def load_file(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such params file; name one with --params or leave --params out") from None
+    except OSError as error:
+        raise ParamsError(f"{path}: {error.strerror}; name a params file with --params, or leave it out") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
-        raise ParamsError(f"{path}: expected sections, each a mapping of parameter to value")
+    if not _is_section(content):
+        raise ParamsError(f"{path}: expected sections, each a name and a mapping of parameter to value")
+    if wrong := [name for name, section in content.items() if not _is_section(section)]:
+        raise ParamsError("\n".join(f"{path}: {name}: expected a mapping of parameter to value" for name in wrong))
     return content
 
 
@@ -98,15 +100,19 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+
+
+def _is_section(content: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(content, dict) and all(isinstance(key, str) for key in cast(dict[object, object], content))
+
+
 def _problem(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"{place}: required, and not given"
     got = json.dumps(error["input"], default=str, ensure_ascii=False)
     return f"{place}: {error['msg']} (got {got if len(got) <= 80 else got[:77] + '...'})"
-
-
-def _nearest(key: str, declared: Iterable[str]) -> str:
-    names = sorted(declared)
-    close = difflib.get_close_matches(key, names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"

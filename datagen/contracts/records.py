@@ -56,7 +56,7 @@ class Prompt:
     messages: list[Message]
     family: str = ""
     reference: str | None = None
-    constraints: list[Constraint] = field(default_factory=list)
+    constraints: list[Constraint] = field(default_factory=list[Constraint])
     tools: str | None = None
     source: str = ""
     info: str | None = None
@@ -184,12 +184,13 @@ def to_row(record: Record) -> dict[str, Any]:
 
 def prompt_from_row(row: Mapping[str, Any], *, id: str) -> Prompt:
     """The prompt in a row that has its columns; messages lose the keys that Parquet filled with null."""
+    constraints: list[Constraint] = row.get("constraints") or []
     return Prompt(
         id=id,
         messages=[_without_nulls(message) for message in row["messages"]],
         family=row.get("family") or "",
         reference=row.get("reference"),
-        constraints=[Constraint(id=c["id"], kwargs=c["kwargs"]) for c in row.get("constraints") or []],
+        constraints=[Constraint(id=one["id"], kwargs=one["kwargs"]) for one in constraints],
         tools=row.get("tools"),
         source=row.get("source") or "",
         info=row.get("info"),

@@ -18,16 +18,17 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from datagen.contracts import params as params_module
-from datagen.contracts.dataset import write_json
+from datagen.contracts.dataset import is_dataset, write_json
 from datagen.contracts.errors import DatastillError, LockedError, MissingError, ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.params import Parts
@@ -78,7 +79,7 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @contextlib.contextmanager
-    def progress(self, total: int | None, unit: str) -> Iterator["Progress"]:
+    def progress(self, total: int | None, unit: str) -> Generator["Progress"]:
         """A progress bar on a terminal, a log line a minute elsewhere."""
         bar = Progress(self.name, total, unit)
         try:
@@ -132,6 +133,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
         _die_with_dvc()
         _check_interpreter()
         run = _prepare(stage, arguments)
+        _check_out(run.out)
         with _locked(run.out):
             _configure_logging()
             log.info("%s: start, writes %s", stage.name, run.out)
@@ -177,8 +179,13 @@ def find_methods(family: str) -> list[str]:
     ]
 
 
-def load_method(family: str, name: object) -> ModuleType:
+def load_method(family: str, name: object, *, key: str = "method") -> ModuleType:
     """The module of one method, such as `load_method("datagen.verify", "math_answer")`; no other is imported.
+
+    Args:
+        family: the package whose modules are the methods.
+        name: what the params say.
+        key: the parameter that says it, for the error.
 
     Raises:
         ParamsError: there is none; the message lists those there are.
@@ -186,7 +193,7 @@ def load_method(family: str, name: object) -> ModuleType:
     """
     methods = find_methods(family)
     if name not in methods:
-        raise ParamsError(f"no method {name!r} in {family}; there are {', '.join(methods)}")
+        raise ParamsError(f"{key}: no {name!r} in {family}; there are {', '.join(methods)}")
     try:
         return importlib.import_module(f"{family}.{name}")
     except ModuleNotFoundError as error:
@@ -267,6 +274,10 @@ def check_sections(sections: Mapping[str, Mapping[str, Any]], own: tuple[str, St
     for section, content in sections.items():
         try:
             stage = own[1] if own and section == own[0] else load_stage(_stage_of(section))
+        except ParamsError as error:
+            problems.append(f"{section}: {error}")
+            continue
+        try:
             stage.parse(content)
         except ParamsError as error:
             problems += [f"{section}.{line}" for line in str(error).splitlines()]
@@ -299,11 +310,14 @@ def _die_with_dvc() -> None:
     if "DVC_ROOT" not in os.environ:
         return
     poller = select.poll()
+    ancestors = _ancestors_to_dvc()
     try:
-        for pid in _ancestors_to_dvc():
+        for pid in ancestors:
             poller.register(os.pidfd_open(pid), select.POLLIN)
     except ProcessLookupError:
-        os.kill(os.getpid(), signal.SIGKILL)
+        ancestors = []
+    if not ancestors:
+        raise MissingError("DVC_ROOT is set, but the process that started this stage is gone; run `dvc repro` again")
 
     def watch() -> None:
         poller.poll()
@@ -328,12 +342,32 @@ def _ancestors_to_dvc() -> list[int]:
     return chain[:1]
 
 
+def _check_out(out: Path) -> None:
+    """Refuse to replace what no stage wrote, and find out now whether `out` can be written at all."""
+    if out.name in ("", ".."):
+        raise ParamsError(f"--out {out}: name the directory to write, such as {out / 'traces'}")
+    if out.is_dir() and not is_dataset(out) and any(out.iterdir()):
+        raise ParamsError(f"--out {out}: holds files that no stage wrote; name another directory, or empty this one")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ParamsError(f"--out {out}: cannot be written ({error.strerror}); name another place") from None
+
+
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    name = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:16]
+def _locked(out: Path) -> Generator[None]:
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     path = home() / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise MissingError(
+            f"{path.parent}: cannot be written ({error.strerror}); set DATASTILL_HOME to a folder that can"
+        ) from None
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -29,7 +29,7 @@ class Config(Params):
 def parse(section: Mapping[str, Any]) -> Parts:
     """The section against this stage's, the method's and the backend's Config."""
     method = load_method("datagen.traces", section.get("method", "n_samples"))
-    backend = load_method("datagen.backends", section.get("backend", "local"))
+    backend = load_method("datagen.backends", section.get("backend", "local"), key="backend")
     return validate(section, Config, InputParams, Sampling, method.Config, backend.Config)
 
 
