@@ -1,0 +1,73 @@
+"""`datastill why`: the way of each row of a small pipeline whose every row is known."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+DATASTILL = Path(sys.executable).with_name("datastill")
+
+
+def why(pipeline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([DATASTILL, "why", *arguments], cwd=pipeline, capture_output=True, text=True, timeout=60)
+
+
+def way(pipeline: Path, id: str) -> dict[str, Any]:
+    ran = why(pipeline, id, "--json")
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_a_prompt_shows_every_attempt_and_its_end(pipeline: Path):
+    """Sample 0 was trained on, 1 was dropped by verify under the constraint's id, 2 by traces as the server failed."""
+    found = way(pipeline, "p3")
+    assert found["prompt"]["source"] == "animals.txt:3" and found["prompt"]["family"] == "repeat"
+    kept, failed, unanswered = found["attempts"]
+    assert kept["kept_in"] == ["data/traces", "data/verified"] and kept["trained"] == ["models/student"]
+    assert (kept["teacher"], kept["seed"], kept["request_key"]) == ("tiny", 70, "00000000ffff")
+    assert [(v["method"], v["status"]) for v in kept["verdicts"]] == [("instruction_constraints", "pass")]
+    assert failed["kept_in"] == ["data/traces"] and not failed["trained"]
+    assert [(r["stage"], r["reason"]) for r in failed["rejections"]] == [("verify", "keywords:existence")]
+    assert [(r["stage"], r["reason"]) for r in unanswered["rejections"]] == [("traces", "http_500")]
+    assert found["datasets"]["data/traces"]["params"]["temperature"] == 0.5
+
+
+def test_a_trace_leads_to_its_prompt(pipeline: Path):
+    found = way(pipeline, "p3#1.00000001")
+    assert found["prompt"]["id"] == "p3" and found["prompt_in"] == ["data/prompts"]
+
+
+def test_a_dropped_prompt_says_why(pipeline: Path):
+    found = way(pipeline, "animals.txt:99")
+    assert [(r["reason"], r["detail"]) for r in found["rejections"]] == [("empty_prompt", "nothing in it")]
+    assert not found["attempts"]
+
+
+def test_the_start_of_an_id_is_enough(pipeline: Path):
+    assert way(pipeline, "p2#1")["id"] == "p2#1.00000001"
+    assert way(pipeline, "animals")["id"] == "animals.txt:99"
+
+
+def test_an_ambiguous_start_names_the_candidates(pipeline: Path):
+    ran = why(pipeline, "p")
+    assert ran.returncode == 2 and "6 rows start with 'p': p0, p1" in ran.stderr
+    assert why(pipeline, "p1#").returncode == 2
+
+
+def test_an_unknown_id_says_where_it_was_looked_for(pipeline: Path):
+    ran = why(pipeline, "zzz")
+    assert ran.returncode == 3 and "data/traces" in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_a_folder_without_datasets_is_an_error(tmp_path: Path):
+    ran = why(tmp_path, "p1")
+    assert ran.returncode == 3 and "--data" in ran.stderr
+
+
+def test_text_of_a_model_cannot_steer_the_terminal(pipeline: Path):
+    """The answers of prompt 0 hold an escape sequence and rich's markup; both come out as written."""
+    shown = why(pipeline, "p0").stdout
+    assert "\x1b" not in shown and "\\x1b[31m" in shown and "[bold]" in shown
+    for expected in ("keywords:existence", "temperature 0.5", "models/student", "the server fell over"):
+        assert expected in shown
