@@ -1,0 +1,69 @@
+"""`datastill doctor`, as a real process, in this environment and in one without torch."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import datagen
+from datagen.backends.ledger import Ledger, ledger_path, request_key
+
+DATASTILL = Path(sys.executable).with_name("datastill")
+LM = ("torch", "transformers", "accelerate", "gguf", "datasets", "safetensors")
+
+
+def doctor(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "HOME": str(cwd), "COLUMNS": "160", "DATASTILL_HOME": str(cwd / "home")}
+    return subprocess.run(
+        [DATASTILL, "doctor", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, env=env | environment
+    )
+
+
+def line(output: str, name: str) -> str:
+    return next(line for line in output.splitlines() if name in line)
+
+
+def test_versions_threads_and_answers_are_those_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracles: the installed metadata, the kernel's affinity mask, three answers put into the ledger."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    with Ledger.open(ledger_path()) as ledger:
+        ledger.put_many({request_key({"n": n}): b"yes" for n in range(3)})
+    output = doctor(cwd=tmp_path).stdout
+    assert f"polars {metadata.version('polars')}" in output
+    assert f"{len(os.sched_getaffinity(0))} threads" in line(output, "cpu")
+    assert "3 answers" in line(output, "ledger")
+
+
+def test_a_token_is_never_shown(tmp_path: Path):
+    ran = doctor(cwd=tmp_path, HF_TOKEN="hf_planted_secret", HF_HUB_OFFLINE="1")
+    assert "planted_secret" not in ran.stdout + ran.stderr
+    assert "with a token" in ran.stdout and "HF_HUB_OFFLINE=1" in ran.stdout
+
+
+def test_bad_params_are_all_named(tmp_path: Path):
+    """Two mistakes in two sections."""
+    (tmp_path / "params.yaml").write_text("prompts: {method: user_row}\nverify: {method: math_answer, colour: red}\n")
+    ran = doctor("--params", "params.yaml", cwd=tmp_path)
+    assert ran.returncode == 2 and "user_row" in ran.stdout and "colour" in ran.stdout
+
+
+def test_without_torch_it_says_what_to_install(tmp_path: Path):
+    """A real environment that holds what this one does, but for the packages of the extra `lm`: exit code 2."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    bare = Path(sysconfig.get_path("purelib", "venv", {"base": str(tmp_path / "bare")}))
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.lower().startswith(LM):
+            (bare / entry.name).symlink_to(entry)
+    (bare / "checkout.pth").write_text(str(Path(datagen.__file__).parents[1]))
+    ran = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-m", "datagen.cli", "doctor"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, env={"HOME": str(tmp_path), "COLUMNS": "160"},
+    )  # fmt: skip
+    assert ran.returncode == 2, ran.stderr
+    assert "without torch" in ran.stdout and "pip install 'datastill[lm]'" in ran.stdout
+    assert "missing" in line(ran.stdout, "datastill[lm]") and "unknown without torch" in line(ran.stdout, "cuda")
