@@ -7,7 +7,7 @@ answers through the ledger, so that no answer is asked for twice, and it yields 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from datagen.backends.ledger import Ledger, request_key
@@ -83,7 +83,7 @@ class Completion:
 
     def to_bytes(self) -> bytes:
         """As the ledger keeps it: compact JSON."""
-        held = {name: value for name, value in asdict(self).items() if value is not None}
+        held = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
         return json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
     @classmethod
