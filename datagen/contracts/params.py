@@ -114,5 +114,7 @@ def _problem(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"{place}: required, and not given"
+    if error["type"] == "secret":  # a model's own error type for a value that must not be shown
+        return f"{place}: {error['msg']}"
     got = json.dumps(error["input"], default=str, ensure_ascii=False)
     return f"{place}: {error['msg']} (got {got if len(got) <= 80 else got[:77] + '...'})"
