@@ -1,0 +1,19 @@
+"""What is right: one verifier a file, each gives every trace a score in [0, 1] and says why there is none.
+
+by_row                   each row by what it carries: constraints, a reference, or both
+instruction_constraints  verifiable instructions, as in IFEval
+math_answer              the final answer against the reference, by exact arithmetic and Math-Verify
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from datagen.contracts.records import Trace, Verdict
+
+
+class VerifyMethod(Protocol):
+    """The function that a method module is named after."""
+
+    def __call__(self, config: Any, traces: Iterable[Trace]) -> Iterator[Verdict]:
+        """One verdict a trace, in order, reading ahead by a bounded number of traces."""
+        ...

@@ -1,0 +1,242 @@
+"""Checks that may hang or crash, in worker processes that can be killed.
+
+A check is a function and its arguments. It runs alone in its worker; the clock starts when the function starts, not
+when the check is queued or the worker imports what it needs. One that runs too long, crashes or exhausts the memory
+costs its own row and its worker, which is replaced. Workers are fresh interpreters rather than forks, so that no lock,
+thread or open file of the parent lives on in them, and they end with their parent, even by SIGKILL.
+"""
+
+import ctypes
+import logging
+import os
+import pickle
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import wait as wait_for_any
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar
+
+from datagen.contracts.errors import ParamsError
+
+MEMORY_BYTES = 4 * 2**30  # address space of a worker
+_WINDOW = 1024  # rows read ahead, so that the others go on while one takes its time
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STARTED = b""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of a check: what the function returned, or in `detail` why it returned nothing."""
+
+    status: Literal["done", "error", "timeout"]
+    value: Any = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Check(Generic[T]):
+    """A call to make in a worker, and what to conclude from its result here.
+
+    Attributes:
+        function: importable by name in another process.
+        arguments: picklable.
+        timeout_s: wall-clock seconds that the function may take.
+        conclude: makes the row's answer of the result.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    timeout_s: float
+    conclude: Callable[[Result], T]
+
+
+def n_workers() -> int:
+    """`$DATASTILL_WORKERS`, else the number of CPUs that this process may use."""
+    named = os.environ.get("DATASTILL_WORKERS")
+    if named is None:
+        return len(os.sched_getaffinity(0))
+    if not named.isdecimal() or int(named) < 1:
+        raise ParamsError(f"$DATASTILL_WORKERS: expected a number of at least 1 (got {named!r})")
+    return int(named)
+
+
+def in_order(items: Iterable[T | Check[T]], n_workers: int) -> Iterator[T]:
+    """The items in order, checks replaced by what is concluded from them.
+
+    At most `_WINDOW` items are held. Workers start when the first checks come, and end with the iterator.
+    """
+    window: deque[T | Check[T]] = deque()
+    concluded: dict[Check[T], T] = {}
+    with _Pool(n_workers) as pool:
+
+        def collect(wait: bool) -> None:
+            for check, result in pool.step(wait):
+                concluded[check] = check.conclude(result)
+
+        def take() -> T:
+            item = window.popleft()
+            return concluded.pop(item) if isinstance(item, Check) else item
+
+        def ready() -> bool:
+            return not isinstance(window[0], Check) or window[0] in concluded
+
+        for item in items:
+            window.append(item)
+            if isinstance(item, Check):
+                pool.submit(item)
+            collect(wait=False)
+            while len(window) == _WINDOW and not ready():
+                collect(wait=True)
+            while window and ready():
+                yield take()
+        while window:
+            while not ready():
+                collect(wait=True)
+            yield take()
+
+
+class _Worker:
+    """One process, and the check that it has."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = Pipe()
+        serve = "import sys; from datagen.verify import pool; pool.serve(*map(int, sys.argv[1:]))"
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", serve, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # a fixed hash seed, so that what depends on the order of a set is the same in every worker
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "0"},
+            )
+        self.check: Check[Any] | None = None
+        self.deadline = float("inf")
+
+    def start(self, check: Check[Any]) -> None:
+        """Hand over a check; its deadline is set when the worker says that it started."""
+        self.connection.send((check.function, check.arguments))
+        self.check, self.deadline = check, float("inf")
+
+    def result(self) -> Result | None:
+        """The result of its check, where there is one by now."""
+        assert self.check
+        try:
+            while self.connection.poll():
+                message = self.connection.recv()
+                if message != _STARTED:
+                    result, seconds = message
+                    return result if seconds <= self.check.timeout_s else _timeout(self.check)
+                self.deadline = time.monotonic() + self.check.timeout_s
+        except (EOFError, ConnectionResetError):
+            code = self.process.wait()
+            self.kill()
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return Result(status="error", detail=f"the check ended its process: {how}")
+        if time.monotonic() < self.deadline:
+            return None
+        self.kill()
+        return _timeout(self.check)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another check."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it, whatever it is doing."""
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+class _Pool:
+    """The workers and the checks that wait for one."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._n_workers = n_workers
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
+        self._queue: deque[Check[Any]] = deque()
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._idle + self._busy:
+            worker.kill()
+
+    def submit(self, check: Check[Any]) -> None:
+        self._queue.append(check)
+        self._hand_out()
+
+    def step(self, wait: bool) -> list[tuple[Check[Any], Result]]:
+        """Checks that ended; with `wait`, not before something happened: an end, a start or a deadline."""
+        if wait:
+            deadline = min(worker.deadline for worker in self._busy)
+            timeout = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+            wait_for_any([worker.connection for worker in self._busy], timeout)
+        ended: list[tuple[Check[Any], Result]] = []
+        for worker in list(self._busy):
+            if result := worker.result():
+                assert worker.check
+                ended.append((worker.check, result))
+                self._busy.remove(worker)
+                if worker.alive:
+                    self._idle.append(worker)
+        self._hand_out()
+        return ended
+
+    def _hand_out(self) -> None:
+        while self._queue and (self._idle or len(self._busy) < self._n_workers):
+            worker = self._idle.pop() if self._idle else _Worker()
+            try:
+                worker.start(self._queue[0])
+            except (BrokenPipeError, ConnectionResetError):  # it died while it was idle: no check's fault
+                worker.kill()
+                continue
+            self._queue.popleft()
+            self._busy.append(worker)
+
+
+def _timeout(check: Check[Any]) -> Result:
+    return Result(status="timeout", detail=f"no result after {check.timeout_s:g} s")
+
+
+def serve(descriptor: int, parent: int) -> None:
+    """Be a worker of process `parent`: answer checks that come by the connection on `descriptor` until it closes."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.disable()
+    with Connection(descriptor) as connection:
+        while True:
+            try:
+                sent = connection.recv_bytes()
+            except EOFError:
+                return
+            start = time.monotonic()
+            try:
+                function, arguments = pickle.loads(sent)
+                connection.send(_STARTED)
+                start = time.monotonic()
+                answer = pickle.dumps((Result(status="done", value=function(*arguments)), time.monotonic() - start))
+            except BaseException as error:
+                detail = re.sub(r"0x[0-9a-f]+", "0x", f"{type(error).__name__}: {error}")[:1000]  # no addresses
+                answer = pickle.dumps((Result(status="error", detail=detail), time.monotonic() - start))
+            connection.send_bytes(answer)
