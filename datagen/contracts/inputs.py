@@ -49,8 +49,8 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 class InputParams(Params):
     """Bounds on what a user's file may hold."""
 
-    max_rejected_share: float = Field(0.05, ge=0, le=1)
-    max_prompt_chars: int = Field(100_000, gt=0)
+    max_rejected_share: float = Field(default=0.05, ge=0, le=1)
+    max_prompt_chars: int = Field(default=100_000, gt=0)
 
 
 class BadRow(Exception):

@@ -23,7 +23,7 @@ class Config(Params):
 
     method: str = "n_samples"
     backend: str = "local"
-    max_failed_share: float = Field(0.05, ge=0, le=1)
+    max_failed_share: float = Field(default=0.05, ge=0, le=1)
 
 
 def parse(section: Mapping[str, Any]) -> Parts:

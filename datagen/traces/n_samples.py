@@ -21,7 +21,7 @@ class Config(Params):
     """`samples_per_prompt` attempts at each prompt."""
 
     method: Literal["n_samples"] = "n_samples"
-    samples_per_prompt: int = Field(1, ge=1)
+    samples_per_prompt: int = Field(default=1, ge=1)
 
 
 def n_samples(config: Config, sampling: Sampling, prompts: Iterable[Prompt], generate: Generate) -> Iterator[Attempt]:
