@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.connection import wait as wait_for_any
@@ -70,7 +70,7 @@ def n_workers() -> int:
     return int(named)
 
 
-def in_order(items: Iterable[T | Check[T]], n_workers: int) -> Iterator[T]:
+def in_order(items: Iterable[T | Check[T]], n_workers: int) -> Generator[T, None, None]:
     """The items in order, checks replaced by what is concluded from them.
 
     At most `_WINDOW` items are held. Workers start when the first checks come, and end with the iterator.
