@@ -1,0 +1,130 @@
+"""Oracles: the import graph that grimp reads from the source, and the modules that a stage's own `parse` loads."""
+
+import ast
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from datagen.contracts.params import load_file
+from datagen.contracts.stage import check_sections, find_stages
+
+ROOT = Path(__file__).parents[1]
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PROFILES = ("params.yaml", "params.full.yaml")
+
+# Prints the modules of ours that are loaded once the stage has parsed its section.
+LOADED = """
+import importlib, json, sys
+module, section = sys.argv[1], json.loads(sys.argv[2])
+importlib.import_module(module).STAGE.parse(section)
+print(json.dumps([name for name in sys.modules if name.split(".")[0] in ("datagen", "trainers")]))
+"""
+
+
+@cache
+def dependencies() -> dict[str, set[str]]:
+    """Stage to paths, as DVC resolves them."""
+    with Repo(str(ROOT)) as repo:
+        return {
+            stage.addressing: {str(dep.def_path) for dep in stage.deps} for stage in repo.stage.load_all("dvc.yaml")
+        }
+
+
+def words(stage: str) -> list[str]:
+    return str(STAGES[stage]["cmd"]).split()
+
+
+def argument(stage: str, name: str, default: str = "") -> str:
+    command = words(stage)
+    return command[command.index(name) + 1] if name in command else default
+
+
+def imported(stage: str) -> set[str]:
+    """Files of ours that a stage's module, and the method modules that its params name, import."""
+    module = argument(stage, "-m")
+    section = load_file(ROOT / "params.yaml")[argument(stage, "--section", module.rpartition(".")[2])]
+    printed = subprocess.run(
+        [sys.executable, "-c", LOADED, module, json.dumps(section)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    graph = grimp.build_graph("datagen", "trainers")
+    files: set[str] = set()
+    for name in json.loads(printed):
+        for one in {name} | graph.find_upstream_modules(name):
+            path = Path(one.replace(".", "/"))
+            files.add(f"{path}.py" if (ROOT / f"{path}.py").exists() else f"{path}/__init__.py")
+    return {file for file in files if not is_docstring_alone(ROOT / file)}
+
+
+def is_docstring_alone(file: Path) -> bool:
+    """A package's `__init__.py` that says what it is and does nothing."""
+    return file.name == "__init__.py" and all(isinstance(node, ast.Expr) for node in ast.parse(file.read_text()).body)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_code_that_it_imports(stage: str):
+    """DVC does not follow imports: a file outside `deps` could change and nothing would run."""
+    deps = dependencies()[stage]
+    uncovered = {file for file in imported(stage) if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)}
+    assert not uncovered
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_no_code_that_it_does_not_import(stage: str):
+    """Else a change there would buy every answer and train every student again."""
+    files = imported(stage)
+    code = {dep for dep in dependencies()[stage] if dep.endswith(".py") or dep.split("/")[0] in ("datagen", "trainers")}
+    assert not {dep for dep in code if not any(file == dep or file.startswith(f"{dep}/") for file in files)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_names_are_one(stage: str):
+    """Stage, module and section bear one name; every path of the command is declared, and params are the section's."""
+    module = argument(stage, "-m")
+    assert find_stages()[module.rpartition(".")[2]] == module
+    section = argument(stage, "--section", module.rpartition(".")[2])
+    assert stage == section and STAGES[stage].get("params", [section]) == [section]
+    assert "--params params.yaml" in STAGES[stage]["cmd"]
+    metrics = [path for one in STAGES[stage].get("metrics", []) for path in one]
+    declared = {*STAGES[stage]["deps"], *STAGES[stage]["outs"], *metrics}
+    given = {word for option, word in zip(words(stage), words(stage)[1:], strict=False) if option.startswith("--")}
+    undeclared = given - declared - {"params.yaml", section}
+    assert undeclared <= {"metrics"}  # the report shows times where they were measured, and depends on none
+
+
+def test_no_machine_fact_in_a_command():
+    """They land in dvc.lock, and would make another machine run everything again."""
+    for stage in STAGES.values():
+        assert not {"--concurrency", "--device", "--workers"} & set(str(stage["cmd"]).split())
+        assert str(stage["cmd"]).startswith("python -m ")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_is_valid(profile: str):
+    assert check_sections(load_file(ROOT / profile)) == []
+
+
+def test_the_profiles_are_in_step():
+    """The same sections; a key of one is in the other, unless it belongs to a method or backend of the one alone."""
+    mine, full = (load_file(ROOT / profile) for profile in PROFILES)
+    assert list(mine) == list(full)
+    for section in mine:
+        for given, other in ((mine[section], full[section]), (full[section], mine[section])):
+            for key in given.keys() - other.keys():
+                problems = check_sections({section: other | {key: given[key]}})
+                assert any(f"{section}.{key}: unknown parameter" in problem for problem in problems), (section, key)
+
+
+def test_the_sections_are_those_of_the_pipeline():
+    assert list(load_file(ROOT / "params.yaml")) == [stage for stage in STAGES if STAGES[stage].get("params") != []]
