@@ -1,0 +1,112 @@
+"""What is said to and by a server of OpenAI's chat completions API.
+
+Source: the API reference of POST /v1/chat/completions; `reasoning_content` as DeepSeek names it, `reasoning` as
+OpenRouter and vLLM do; Retry-After as in RFC 9110, section 10.2.3.
+"""
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from datagen.backends.base import Completion, Request
+
+MAX_DETAIL_CHARS = 300
+
+
+def request_body(request: Request, *, model: str, logprobs: bool, extra_body: Mapping[str, Any]) -> bytes:
+    """The JSON that asks for one answer; a null in `extra_body` removes a field.
+
+    Raises:
+        ValueError: the row's tools or tool calls are not JSON.
+    """
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [_message(message) for message in request.messages],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+        "seed": sampling.seed,
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if request.tools:
+        body["tools"] = json.loads(request.tools)
+    if logprobs:
+        body["logprobs"] = True
+    body = {name: value for name, value in {**body, **extra_body}.items() if value is not None}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def parse_completion(body: bytes) -> Completion:
+    """The first choice of a reply.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, no choice, or a field of another type than the API's.
+    """
+    reply = json.loads(body.decode())
+    try:
+        choice = reply["choices"][0]
+        message, usage = choice["message"], reply.get("usage") or {}
+        logprobs = (choice.get("logprobs") or {}).get("content")
+        completion = Completion(
+            text=_text(message.get("content")) or "",
+            reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
+            finish_reason=_text(choice.get("finish_reason")),
+            n_prompt_tokens=_count(usage.get("prompt_tokens")),
+            n_completion_tokens=_count(usage.get("completion_tokens")),
+            logprobs=None if logprobs is None else [(str(t["token"]), float(t["logprob"])) for t in logprobs],
+            tool_calls=json.dumps(calls, ensure_ascii=False) if (calls := message.get("tool_calls")) else None,
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"no chat completion: {type(error).__name__}: {error}") from None
+    f"{completion.text}{completion.reasoning}{completion.tool_calls}".encode()  # half a surrogate pair is a ValueError
+    return completion
+
+
+def error_message(body: bytes) -> str:
+    """What the server says of an error, in one line, whatever form it has."""
+    text = body.decode(errors="replace")
+    try:
+        said = json.loads(text)
+        said = said.get("error", said)
+        text = said if isinstance(said, str) else said.get("message") or said.get("detail") or text
+    except (ValueError, AttributeError):
+        pass
+    line = " ".join(str(text).split())
+    return line if len(line) <= MAX_DETAIL_CHARS else f"{line[: MAX_DETAIL_CHARS - 3]}..."
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that Retry-After asks for, where it does; a date counts from the reply's own Date, not from our clock."""
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    try:
+        until = email.utils.parsedate_to_datetime(value).timestamp()
+        date = headers.get("Date")
+        now = email.utils.parsedate_to_datetime(date).timestamp() if date else time.time()
+    except ValueError:
+        return None
+    return max(0.0, until - now)
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    sent = dict(message)
+    if calls := sent.get("tool_calls"):
+        sent["tool_calls"] = json.loads(calls)
+        sent.setdefault("content", None)
+    return sent
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None

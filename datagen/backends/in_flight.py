@@ -1,0 +1,219 @@
+"""Many requests at a time on one wire, answered in order and through the ledger.
+
+An event loop in a thread of its own asks, so the wire stays busy while the consumer works; the consumer's thread draws
+the requests and claims them. A request keeps its slot until its answer is on disk, so whatever kills the process, at
+most `concurrency` answers were bought in vain. What waits for a retry holds no slot.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
+from datagen.backends.ledger import POLL_S
+
+WINDOW_PER_SLOT = 64  # requests held for each in flight, so that one 40 times as slow as the others stops none of them
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request with what became of it.
+
+    Attributes:
+        n_failed: attempts that failed for another reason than a rate limit.
+        n_429: attempts that a rate limit ended.
+        first_429: when it first did, by the loop's clock.
+    """
+
+    request: Request
+    key: bytes
+    answer: Completion | Failure | None = None
+    from_ledger: bool = False
+    n_failed: int = 0
+    n_429: int = 0
+    first_429: float | None = None
+
+
+Ask = Callable[[Job], Awaitable[Completion | Failure | float]]
+"""One attempt: the answer, why there can be none, or the seconds after which to ask again."""
+
+
+@contextmanager
+def loop_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="wire", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def run_in(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in another thread's loop, and wait for it."""
+    return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+
+def answer_in_order(
+    requests: Iterable[Request],
+    ask: Ask,
+    *,
+    identity: Mapping[str, Any],
+    environment: Environment,
+    loop: asyncio.AbstractEventLoop,
+) -> Generator[Outcome, None, None]:
+    """The outcome of every request, in order, each distinct one asked once and only where the ledger lacks its answer.
+
+    Holds at most `WINDOW_PER_SLOT` requests a slot. What `ask` raises ends it, and the requests in flight are dropped.
+    """
+    window = _Window(iter(requests), ask, identity, environment, loop)
+    try:
+        while window.draw():
+            yield window.next()
+    finally:
+        window.close()
+
+
+class _Window:
+    """The requests held. Only the consumer's thread calls the public methods; the loop's thread does the rest."""
+
+    def __init__(
+        self,
+        requests: Iterator[Request],
+        ask: Ask,
+        identity: Mapping[str, Any],
+        environment: Environment,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._requests = requests
+        self._ask = ask
+        self._identity = identity
+        self._environment = environment
+        self._ledger = environment.ledger
+        self._n_slots = environment.concurrency
+        self._loop = loop
+        self._held: deque[tuple[Request, Job]] = deque()
+        self._jobs: dict[bytes, Job] = {}  # one a key, whatever asks for it
+        self._ready: asyncio.Queue[Job] = asyncio.Queue()
+        self._elsewhere: dict[bytes, Job] = {}  # claimed by another process
+        self._n_submitted = 0  # written by the consumer's thread alone, and the next by the loop's
+        self._n_started = 0
+        self._head: Job | None = None
+        self._wake = threading.Event()  # the head is answered, fewer are ready than there are slots, or an error
+        self._error: Exception | None = None
+        self._tasks = run_in(loop, self._start())
+
+    def draw(self) -> bool:
+        """Draw until as many are ready as there are slots; returns whether any request is held."""
+        while self._n_submitted - self._n_started < self._n_slots and len(self._held) < self._n_slots * WINDOW_PER_SLOT:
+            batch = list(islice(self._requests, self._n_slots))
+            if not batch:
+                break
+            self._claim(batch)
+        return bool(self._held)
+
+    def next(self) -> Outcome:
+        """Wait for the first request's outcome."""
+        request, job = self._held.popleft()
+        self._head = job
+        while job.answer is None:
+            self._wake.wait()
+            self._wake.clear()
+            if self._error:
+                raise self._error
+            self.draw()
+        asked_here = self._jobs.pop(job.key, None) is job and not job.from_ledger
+        return Outcome(request=request, key=job.key, answer=job.answer, from_ledger=not asked_here)
+
+    def close(self) -> None:
+        """Stop asking and give up what is claimed; answers on their way to the disk still arrive there."""
+        run_in(self._loop, self._stop())
+        self._ledger.release(self._jobs)
+
+    def _claim(self, batch: Iterable[Request]) -> None:
+        new: dict[bytes, Job] = {}
+        for request in batch:
+            key = request.key(self._identity)
+            job = self._jobs.get(key)
+            if job is None:
+                job = self._jobs[key] = new[key] = Job(request, key)
+            self._held.append((request, job))
+        claimed = self._ledger.claim(new)
+        self._answer_from_ledger(new, claimed.answered)
+        self._n_submitted += len(claimed.granted)
+        granted, taken = ({key: new[key] for key in keys} for keys in (claimed.granted, claimed.taken))
+        if granted or taken:
+            self._loop.call_soon_threadsafe(self._submit, granted, taken)
+
+    def _answer_from_ledger(self, jobs: Mapping[bytes, Job], answered: Mapping[bytes, bytes]) -> None:
+        for key, stored in answered.items():
+            jobs[key].from_ledger = True
+            self._finish(jobs[key], Completion.from_bytes(stored))
+        self._environment.count("ledger_hits", len(answered))
+
+    def _finish(self, job: Job, answer: Completion | Failure) -> None:
+        job.answer = answer
+        if job is self._head:
+            self._wake.set()
+
+    async def _start(self) -> list[asyncio.Task[None]]:
+        slots = [self._fill_slot() for _ in range(self._n_slots)]
+        return [asyncio.create_task(self._guard(work)) for work in (*slots, self._watch_others())]
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # whatever it is, the consumer raises it
+            self._error = self._error or error
+            self._wake.set()
+
+    def _submit(self, granted: Mapping[bytes, Job], taken: Mapping[bytes, Job]) -> None:
+        for job in granted.values():
+            self._ready.put_nowait(job)
+        self._elsewhere |= taken
+
+    def _submit_again(self, jobs: Mapping[bytes, Job]) -> None:
+        self._n_started -= len(jobs)
+        self._submit(jobs, {})
+
+    async def _fill_slot(self) -> None:
+        while True:
+            job = await self._ready.get()
+            self._n_started += 1
+            if self._n_submitted - self._n_started == self._n_slots - 1:
+                self._wake.set()
+            reply = await self._ask(job)
+            if isinstance(reply, Completion):
+                answer = reply.to_bytes()
+                stored = await self._ledger.aput(job.key, answer)
+                self._finish(job, reply if stored == answer else Completion.from_bytes(stored))
+            elif isinstance(reply, Failure):
+                self._ledger.release([job.key])
+                self._finish(job, reply)
+            else:
+                self._loop.call_later(reply, self._submit_again, {job.key: job})
+
+    async def _watch_others(self) -> None:
+        """Take what other processes answered, and ask for what they gave up."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            if self._elsewhere:
+                claimed = self._ledger.claim(self._elsewhere)
+                self._answer_from_ledger(self._elsewhere, claimed.answered)
+                self._submit_again({key: self._elsewhere[key] for key in claimed.granted})
+                self._elsewhere = {key: self._elsewhere[key] for key in claimed.taken}

@@ -1,0 +1,264 @@
+"""Answers from any server that speaks OpenAI's chat completions API, vLLM included.
+
+Source: the API reference of POST /v1/chat/completions. Back-off with equal jitter: M. Brooker, Exponential Backoff And
+Jitter, AWS Architecture Blog, 2015.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+import aiohttp
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+from yarl import URL
+
+from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
+from datagen.backends.chat_format import error_message, parse_completion, request_body, retry_after_s
+from datagen.backends.in_flight import Job, answer_in_order, loop_thread, run_in
+from datagen.contracts.errors import BackendError, ParamsError
+from datagen.contracts.params import Params
+
+FIRST_BACKOFF_S = 0.5
+LAST_BACKOFF_S = 60.0
+N_CONNECTION_TRIES = 3  # before a server that never accepted a connection counts as not running
+MIN_SECRET_CHARS = 6  # servers without keys are given `x` or `EMPTY`, which are no secrets
+N_MODELS_SHOWN = 10
+_SECRET = re.compile(r"key|token|secret|sig|auth|pass|credential", re.IGNORECASE)
+_CONTEXT_OVERFLOW = re.compile(r"context[ _]length|maximum context|too many tokens", re.IGNORECASE)
+
+
+class Config(Params):
+    """A model on a server.
+
+    `provider` names the endpoint in a request's key, so that several servers, or a moved one, count as the same;
+    without it `base_url` does. `extra_body` is merged into each request, where null removes a field. Time limits,
+    attempts and the API key are no part of a request's key.
+    """
+
+    backend: Literal["openai_api"]
+    base_url: str
+    model: str
+    provider: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"  # the variable's name; the API key itself is no parameter
+    max_attempts: int = Field(8, ge=1)  # those that a rate limit ended do not count
+    max_rate_limited_s: float = Field(600.0, ge=0)  # from a request's first 429 until it is given up
+    timeout_s: float = Field(600.0, gt=0)  # of one attempt, from connecting to the last byte
+    connect_timeout_s: float = Field(10.0, gt=0)
+    logprobs: bool = False
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        url = urlsplit(value)
+        if "@" in url.netloc or any(_SECRET.search(name) for name, _ in parse_qsl(url.query)):
+            raise PydanticCustomError("secret", "holds a key; put the key into the environment, see api_key_env")
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ValueError("expected a URL such as http://127.0.0.1:8000/v1")
+        return value.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _check_api_key_env(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise PydanticCustomError("secret", "expected the name of an environment variable, not a key")
+        return value
+
+
+@contextmanager
+def openai_api(config: Config, environment: Environment) -> Iterator["_Backend"]:
+    """Open the backend; the first request shows whether the server is there, takes the key and has the model.
+
+    Raises:
+        ParamsError: a parameter holds the API key, or no HTTP header can.
+    """
+    api_key = os.environ.get(config.api_key_env, "").strip()
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ParamsError(f"${config.api_key_env} holds characters that no HTTP header can; set it again")
+    if len(api_key) >= MIN_SECRET_CHARS and api_key in json.dumps(config.model_dump(), ensure_ascii=False):
+        raise ParamsError(f"a parameter holds the key in ${config.api_key_env}; remove it there")
+    with loop_thread() as loop, ExitStack() as on_exit:
+        session = run_in(loop, _open_session(config, api_key))
+        on_exit.callback(lambda: run_in(loop, session.close()))
+        yield _Backend(config, environment, _Server(config, environment, api_key, session), loop, on_exit)
+
+
+async def _open_session(config: Config, api_key: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+        timeout=aiohttp.ClientTimeout(total=config.timeout_s, sock_connect=config.connect_timeout_s),
+    )
+
+
+class _Backend:
+    """A `TextBackend`."""
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        server: "_Server",
+        loop: asyncio.AbstractEventLoop,
+        on_exit: ExitStack,
+    ) -> None:
+        self.identity: Mapping[str, Any] = {
+            "backend": config.backend,
+            "endpoint": config.provider or config.base_url,
+            "model": config.model,
+            "logprobs": config.logprobs,
+            "extra_body": config.extra_body,
+        }
+        self._environment = environment
+        self._server = server
+        self._loop = loop
+        self._on_exit = on_exit
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """The outcome of every request, in order; see `TextBackend`.
+
+        Raises:
+            BackendError: the server is not there, or refuses the key, the model or the address.
+        """
+        outcomes = answer_in_order(
+            requests, self._server.ask, identity=self.identity, environment=self._environment, loop=self._loop
+        )
+        self._on_exit.callback(outcomes.close)  # where the consumer failed, its frame still holds them
+        return outcomes
+
+
+class _Retry(Exception):
+    """An attempt that may succeed another time.
+
+    `counter` is the kind that run metrics count by, `reason` what the row is rejected with once it is given up.
+    """
+
+    def __init__(self, counter: str, reason: str, detail: str, wait_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.counter, self.reason, self.wait_s = counter, reason, wait_s
+
+
+class _Server:
+    """Makes one attempt at a time and sorts what comes back; nothing it says shows the key."""
+
+    def __init__(self, config: Config, environment: Environment, api_key: str, session: aiohttp.ClientSession) -> None:
+        self._config = config
+        self._environment = environment
+        self._api_key = api_key
+        self._session = session
+        self._jitter = random.Random()
+        self._has_connected = False
+        base = URL(config.base_url)
+        self._chat_url = (base / "chat" / "completions").with_query(base.query)
+        self._models_url = (base / "models").with_query(base.query)
+
+    async def ask(self, job: Job) -> Completion | Failure | float:
+        """One attempt: the answer, why there can be none, or the seconds after which to ask again."""
+        config = self._config
+        try:
+            body = request_body(job.request, model=config.model, logprobs=config.logprobs, extra_body=config.extra_body)
+        except ValueError as error:
+            return Failure(reason="bad_tools", detail=f"the row's tools or tool_calls are not JSON ({error})")
+        try:
+            return await self._attempt(body)
+        except _Retry as retry:
+            return self._wait_429(job, retry) if retry.counter == "429" else self._wait(job, retry)
+
+    async def _attempt(self, body: bytes) -> Completion | Failure:
+        self._environment.count("requests")
+        try:
+            async with self._session.post(self._chat_url, data=body, allow_redirects=False) as response:
+                self._has_connected = True
+                reply = self._without_key(await response.read())
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise _Retry("connection", "connection", f"no connection ({error})") from None
+        except TimeoutError:
+            raise _Retry("connection", "timeout", f"no whole answer within {self._config.timeout_s:g} s") from None
+        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
+            raise _Retry("body", "bad_body", f"broken reply ({type(error).__name__})") from None
+        except aiohttp.ClientError as error:
+            raise _Retry("connection", "connection", f"connection lost: {error}") from None
+        if response.status == 200:
+            return self._parse(reply)
+        return await self._sort_error(response.status, response.headers, reply)
+
+    def _parse(self, reply: bytes) -> Completion | Failure:
+        try:
+            completion = parse_completion(reply)
+        except ValueError as error:
+            raise _Retry("body", "bad_body", f"reply of status 200: {error}") from None
+        self._environment.count("prompt_tokens", completion.n_prompt_tokens or 0)
+        self._environment.count("completion_tokens", completion.n_completion_tokens or 0)
+        if not (completion.text or completion.reasoning or completion.tool_calls):
+            return Failure(reason="empty_answer", detail=f"no text; finish_reason is {completion.finish_reason}")
+        return completion
+
+    async def _sort_error(self, status: int, headers: Mapping[str, str], reply: bytes) -> Failure:
+        config = self._config
+        said = error_message(reply)
+        if status in {401, 403} and not self._api_key:
+            raise BackendError(f"{config.base_url} wants a key: set ${config.api_key_env} ({status}: {said})")
+        if status in {401, 403}:
+            raise BackendError(f"{config.base_url} refuses the key in ${config.api_key_env} ({status}: {said})")
+        if status == 402 or b"insufficient_quota" in reply:
+            raise BackendError(f"{config.base_url} wants to be paid before it answers ({status}: {said})")
+        if status in {404, 405} or 300 <= status < 400:
+            raise BackendError(
+                f"{config.base_url} has no model {config.model!r}, or is not the API's base_url "
+                f"({status}: {said}){await self._models()}"
+            )
+        if status == 429:
+            raise _Retry("429", "http_429", said, retry_after_s(headers))
+        if status >= 500 or status in {408, 409, 425}:
+            raise _Retry("5xx", f"http_{status}", said, retry_after_s(headers))
+        overflow = _CONTEXT_OVERFLOW.search(said)
+        return Failure(reason="context_overflow" if overflow else f"http_{status}", detail=said)
+
+    def _wait(self, job: Job, retry: _Retry) -> Failure | float:
+        job.n_failed += 1
+        if retry.reason == "connection" and not self._has_connected and job.n_failed >= N_CONNECTION_TRIES:
+            raise BackendError(f"{self._config.base_url}: {retry}; start the server or mend base_url")
+        if job.n_failed >= self._config.max_attempts:
+            return Failure(reason=retry.reason, detail=f"{job.n_failed} attempts, the last: {retry}")
+        self._environment.count(f"retries_{retry.counter}")
+        return max(retry.wait_s or 0.0, self._backoff_s(job.n_failed))
+
+    def _wait_429(self, job: Job, retry: _Retry) -> Failure | float:
+        now = asyncio.get_running_loop().time()
+        job.first_429 = job.first_429 or now
+        job.n_429 += 1
+        wait_s = retry.wait_s if retry.wait_s is not None else self._backoff_s(job.n_429)
+        if now + wait_s - job.first_429 > self._config.max_rate_limited_s:
+            return Failure(
+                reason="http_429", detail=f"max_rate_limited_s is over, the server wants {wait_s:g} s: {retry}"
+            )
+        self._environment.count("retries_429")
+        return wait_s
+
+    def _backoff_s(self, n_failed: int) -> float:
+        return min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (n_failed - 1)) * self._jitter.uniform(0.5, 1.0)
+
+    async def _models(self) -> str:
+        try:
+            async with self._session.get(self._models_url, allow_redirects=False) as response:
+                listed = json.loads(self._without_key(await response.read()))
+                names = [str(model["id"]) for model in listed["data"]]
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+            return ""
+        more = f" and {len(names) - N_MODELS_SHOWN} more" if len(names) > N_MODELS_SHOWN else ""
+        return f"; it has {', '.join(names[:N_MODELS_SHOWN])}{more}"
+
+    def _without_key(self, reply: bytes) -> bytes:
+        if len(self._api_key) < MIN_SECRET_CHARS:
+            return reply
+        for spelling in (self._api_key, self._api_key.replace("/", r"\/")):
+            reply = reply.replace(spelling.encode(), b"[key]")
+        return reply

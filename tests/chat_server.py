@@ -1,0 +1,153 @@
+"""A real server on loopback that speaks OpenAI's chat completions API, with faults to order.
+
+Its answer is a function of the request's body alone, so that two runs get equal answers. A fault is a handler that
+takes the answer's place.
+"""
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import web
+
+Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
+MODELS = ("m", "other-model")
+
+
+def answer_to(body: dict[str, Any]) -> dict[str, Any]:
+    """The reply that this server gives to a request; a test may compute it too."""
+    canonical = json.dumps(body, sort_keys=True)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    last = body["messages"][-1]["content"] or ""
+    return {
+        "object": "chat.completion",
+        "model": body["model"],
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": f"{digest[:12]} for {last[:40]}"},
+            }
+        ],
+        "usage": {"prompt_tokens": len(canonical), "completion_tokens": 3},
+    }
+
+
+class ChatServer:
+    """Counts and answers.
+
+    Attributes:
+        base_url: with the port that the system chose.
+        latency_s: of every answer.
+        fault: given the request's body and which time it is asked (from 1), the fault to show, or None.
+        asked: how often each body came, by its canonical JSON.
+        headers: of the last request.
+        peak: most requests in flight at once.
+    """
+
+    def __init__(self) -> None:
+        self.base_url = ""
+        self.latency_s = 0.0
+        self.fault: Callable[[dict[str, Any], int], Fault | None] = lambda body, n: None
+        self.asked: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}
+        self.peak = 0
+        self._in_flight = 0
+
+    @property
+    def n_requests(self) -> int:
+        """Requests that came, repeated ones included."""
+        return self.asked.total()
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/chat/completions."""
+        body = await request.json()
+        canonical = json.dumps(body, sort_keys=True)
+        self.asked[canonical] += 1
+        self.bodies.append(body)
+        self.headers = dict(request.headers)
+        self._in_flight += 1
+        self.peak = max(self.peak, self._in_flight)
+        try:
+            if fault := self.fault(body, self.asked[canonical]):
+                return await fault(request)
+            await asyncio.sleep(self.latency_s)
+            return web.json_response(answer_to(body))
+        finally:
+            self._in_flight -= 1
+
+    async def models(self, request: web.Request) -> web.Response:
+        """GET /v1/models."""
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]})
+
+
+@contextmanager
+def running() -> Iterator[ChatServer]:
+    """A server on a free port, in a thread of its own."""
+    server = ChatServer()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def start() -> web.AppRunner:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/v1/chat/completions", server.chat)
+        app.router.add_get("/v1/models", server.models)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        server.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        return runner
+
+    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def reply(content: bytes | dict[str, Any], status: int = 200, **headers: str) -> Fault:
+    """This status and content; header names with underscores."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, body=body, headers=named)
+
+    return respond
+
+
+async def closed(request: web.Request) -> web.StreamResponse:
+    """The connection is reset before any answer."""
+    assert request.transport
+    request.transport.abort()
+    return web.Response()
+
+
+async def half(request: web.Request) -> web.StreamResponse:
+    """Half a body, then the connection closes."""
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [{"message": {"content": "hal')
+    assert request.transport
+    request.transport.close()
+    return response
+
+
+def late(after_s: float) -> Fault:
+    """The right answer, after this long."""
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(after_s)
+        return web.json_response(answer_to(await request.json()))
+
+    return respond
