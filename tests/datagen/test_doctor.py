@@ -35,7 +35,7 @@ def test_versions_threads_and_answers_are_those_of_this_machine(tmp_path: Path, 
         ledger.put_many({request_key({"n": n}): b"yes" for n in range(3)})
     output = doctor(cwd=tmp_path).stdout
     assert f"polars {metadata.version('polars')}" in output
-    assert f"{len(os.sched_getaffinity(0))} threads" in line(output, "cpu")
+    assert f"{len(os.sched_getaffinity(0))} threads" in line(output, " cpu ")
     assert "3 answers" in line(output, "ledger")
 
 
@@ -66,4 +66,4 @@ def test_without_torch_it_says_what_to_install(tmp_path: Path):
     )  # fmt: skip
     assert ran.returncode == 2, ran.stderr
     assert "without torch" in ran.stdout and "pip install 'datastill[lm]'" in ran.stdout
-    assert "missing" in line(ran.stdout, "datastill[lm]") and "unknown without torch" in line(ran.stdout, "cuda")
+    assert "missing" in line(ran.stdout, "datastill[lm]") and "unknown without torch" in line(ran.stdout, " cuda ")
