@@ -1,0 +1,482 @@
+"""The ledger against plain dicts, SQLite's file format, the kernel's own record of syncs, and real killed processes."""
+
+import asyncio
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from datagen.backends.ledger import Ledger, ledger_path, request_key
+from datagen.contracts.errors import BackendError, DataError
+
+N_WRITERS = 64
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="counting syncs needs strace (apt: strace)")
+
+# What every child process starts with: the keys and answers that the parent expects.
+CHILD = """
+import asyncio, hashlib, os, sys, threading
+from pathlib import Path
+from datagen.backends.ledger import Ledger
+key = lambda i: hashlib.sha256(b"%d" % i).digest()
+answer = lambda i: b"%d:" % i + hashlib.sha256(b"a%d" % i).hexdigest().encode() * 8
+path = Path(sys.argv[1])
+"""
+
+
+def key(i: int) -> bytes:
+    return hashlib.sha256(b"%d" % i).digest()
+
+
+def answer(i: int) -> bytes:
+    """About 500 bytes."""
+    return b"%d:" % i + hashlib.sha256(b"a%d" % i).hexdigest().encode() * 8
+
+
+def command(script: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", CHILD + script, *map(str, arguments)]
+
+
+def run(script: str, *arguments: object) -> str:
+    """A child's standard output; it must end well and say nothing on standard error."""
+    done = subprocess.run(command(script, *arguments), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def start(script: str, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command(script, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def commits_in(wal: Path) -> int:
+    """Commit frames of the live part of a WAL (https://sqlite.org/fileformat.html#the_write_ahead_log)."""
+    data = wal.read_bytes()
+    page_size, salts = struct.unpack(">I", data[8:12])[0], data[16:24]
+    frames = [data[start : start + 24] for start in range(32, len(data), 24 + page_size)]
+    return sum(frame[4:8] != b"\0\0\0\0" for frame in frames if frame[8:16] == salts)
+
+
+def flip_byte_of(path: Path, text: bytes) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.index(text)] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "ledger.sqlite"
+
+
+def test_key_is_the_hash_of_canonical_json():
+    """The canonical text written by hand; the order of the fields doesn't matter."""
+    text = '{"messages":[{"content":"Grüße, 世界","role":"user"}],"model":"m","temperature":0.7}'
+    messages = [{"role": "user", "content": "Grüße, 世界"}]
+    fields = {"temperature": 0.7, "model": "m", "messages": messages}
+    assert request_key(fields) == hashlib.sha256(text.encode()).digest()
+    assert request_key(dict(reversed(fields.items()))) == request_key(fields)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
+def test_key_refuses_what_has_no_canonical_form(value: object):
+    with pytest.raises(ValueError):
+        request_key({"value": value})
+
+
+def test_path_is_under_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path))
+    assert ledger_path() == tmp_path / "ledger.sqlite"
+
+
+def test_answers_read_back_as_a_dict_would(path: Path):
+    """A dict; over one page of rows, over one batch of keys, and after closing."""
+    expected = {key(i): answer(i) for i in range(2500)}
+    with Ledger.open(path) as ledger:
+        assert ledger.put_many(expected) == expected
+    with Ledger.open(path) as ledger:
+        assert len(ledger) == 2500
+        assert list(ledger.iterate()) == list(expected.items())
+        assert ledger.get_many(key(i) for i in range(-10, 2510)) == expected
+        assert ledger.get_many([]) == {} == ledger.put_many({})
+
+
+def test_first_answer_stays(path: Path):
+    """Whichever way the second comes, alone, in a batch or in the same group, and after reopening."""
+
+    async def both(ledger: Ledger) -> list[bytes]:
+        return list(await asyncio.gather(ledger.aput(key(2), b"first"), ledger.aput(key(2), b"second")))
+
+    with Ledger.open(path) as ledger:
+        assert ledger.put(key(1), b"first") == b"first"
+        assert ledger.put(key(1), b"second") == b"first"
+        assert ledger.put_many({key(1): b"third", key(3): b"new"}) == {key(1): b"first", key(3): b"new"}
+        assert asyncio.run(both(ledger)) == [b"first", b"first"]
+    with Ledger.open(path) as ledger:
+        assert dict(ledger.iterate()) == {key(1): b"first", key(3): b"new", key(2): b"first"}
+
+
+def test_only_answers_are_stored(path: Path):
+    with Ledger.open(path) as ledger:
+        with pytest.raises(ValueError, match="empty answer"):
+            ledger.put_many({key(1): b"an answer", key(2): b""})
+        with pytest.raises(ValueError, match="32 bytes"):
+            ledger.put(b"short", b"an answer")
+        assert len(ledger) == 0
+    with pytest.raises(ValueError, match="closed"):
+        ledger.put(key(1), b"late")
+
+
+def test_a_cancelled_task_has_still_paid(path: Path):
+    async def cancel_one_of_two(ledger: Ledger) -> bytes:
+        cancelled, other = (asyncio.create_task(ledger.aput(key(i), answer(i))) for i in (1, 2))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        return await other
+
+    with Ledger.open(path) as ledger:
+        assert asyncio.run(cancel_one_of_two(ledger)) == answer(2)
+    with Ledger.open(path) as ledger:
+        assert dict(ledger.iterate()) == {key(1): answer(1), key(2): answer(2)}
+
+
+# --- durability ---
+
+SIXTY_FOUR = """
+kind, n = sys.argv[2], int(sys.argv[3])
+with Ledger.open(path) as ledger:
+    if kind == "tasks":
+        async def write(writer):
+            for i in range(writer, n, 64):
+                await ledger.aput(key(i), answer(i))
+        async def write_all():
+            await asyncio.gather(*map(write, range(64)))
+        asyncio.run(write_all())
+    else:
+        def write(writer):
+            for i in range(writer, n, 64):
+                ledger.put(key(i), answer(i))
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(64)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+"""
+
+
+@needs_strace
+@pytest.mark.parametrize("kind", ["tasks", "threads"])
+def test_64_writers_share_syncs(path: Path, tmp_path: Path, kind: str):
+    """The kernel's count, opening and closing included: at most one sync per 8 answers."""
+    n, log = N_WRITERS * 40, tmp_path / "strace"
+    trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-e", "signal=none", "-o", str(log)]
+    subprocess.run([*trace, *command(SIXTY_FOUR, path, kind, n)], check=True, timeout=60)
+    n_syncs = len(re.findall(r"\b(?:fsync|fdatasync)\(", log.read_text()))
+    assert 0 < n_syncs <= n / 8
+    with Ledger.open(path) as ledger:
+        assert dict(ledger.iterate()) == {key(i): answer(i) for i in range(n)}
+
+
+def test_64_threads_share_commits_and_a_batch_has_one(path: Path):
+    """Commit frames in SQLite's own WAL, each of which is one sync under `synchronous=FULL`."""
+    n = N_WRITERS * 20
+    with Ledger.open(path) as ledger:
+        ledger.put_many({key(-i): answer(-i) for i in range(1, 3001)})
+        wal = path.with_name("ledger.sqlite-wal")
+        assert commits_in(wal) == 1
+
+        def write(writer: int) -> None:
+            for i in range(writer, n, N_WRITERS):
+                ledger.put(key(i), answer(i))
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(N_WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert 1 < commits_in(wal) <= 1 + n / 8
+        assert len(ledger) == 3000 + n
+
+
+@needs_strace
+def test_acknowledged_after_the_sync(path: Path, tmp_path: Path):
+    """System calls of a child that acknowledges on its output: write to the WAL, sync it, only then acknowledge."""
+    log = tmp_path / "strace"
+    trace = [
+        "strace",
+        "-f",
+        "-y",
+        "-qq",
+        "-e",
+        "trace=pwrite64,fsync,fdatasync,write",
+        "-e",
+        "signal=none",
+        "-o",
+        str(log),
+    ]
+    script = """
+with Ledger.open(path) as ledger:
+    for i in range(50):
+        ledger.put(key(i), answer(i))
+        os.write(1, b"ack")
+"""
+    subprocess.run([*trace, *command(script, path)], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    patterns = {
+        "W": r"pwrite64\(\d+<[^>]*-wal>",
+        "S": r"f(data)?sync(\(\d+<[^>]*-wal>\)| resumed>.*) += 0",  # where it returns
+        "A": r'write\(1<.*"ack"',
+    }
+    lines = log.read_text().splitlines()
+    calls = "".join(kind for line in lines for kind, pattern in patterns.items() if re.search(pattern, line))
+    assert re.fullmatch("S*((W+S+)+A){50}[WS]*", calls)
+
+
+def test_sigkill_loses_nothing_acknowledged(path: Path):
+    """A child reports each acknowledged number on a pipe and is killed at a random moment, six times over."""
+    script = SIXTY_FOUR.replace(
+        "await ledger.aput(key(i), answer(i))",
+        """
+                await ledger.aput(key(i), answer(i))
+                os.write(1, b"%d\\n" % i)""",
+    ).replace("range(writer, n, 64)", "range(n + writer, n + 1000000, 64)")
+    acknowledged: set[int] = set()
+    moments = random.Random(0)
+    for round_ in range(6):
+        child = start(script, path, "tasks", round_ * 1_000_000)
+        assert child.stdout is not None
+        acknowledged.add(int(child.stdout.readline()))  # it is at work
+        time.sleep(moments.uniform(0, 0.1))
+        child.kill()
+        acknowledged.update(int(line) for line in child.stdout.read().split("\n")[:-1] if line)
+        child.wait()
+        child.communicate()
+    assert len(acknowledged) > 6
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    with Ledger.open(path) as ledger:
+        stored = dict(ledger.iterate())
+    assert {key(i) for i in acknowledged} <= stored.keys()
+    assert all(text == answer(int(text.split(b":")[0])) for text in stored.values())
+
+
+# --- several processes ---
+
+
+def test_eight_processes_create_one_ledger(path: Path):
+    """All start at one moment, on a folder that doesn't exist; nobody meets a lock, nothing is lost."""
+    script = """
+first = int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+with Ledger.open(path) as ledger:
+    for i in range(first, first + 20):
+        ledger.put(key(i), answer(i))
+"""
+    children = [start(script, path, 20 * child) for child in range(8)]
+    for child in children:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    assert [(child.communicate(), child.returncode)[1] for child in children] == [0] * 8
+    with Ledger.open(path) as ledger:
+        assert dict(ledger.iterate()) == {key(i): answer(i) for i in range(160)}
+
+
+BUY = """
+rng_step, n, purchases = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+bought = os.open(purchases, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+with Ledger.open(path) as ledger:
+    wanted = [i * rng_step % n for i in range(n)]
+    number = {key(i): i for i in wanted}
+    for start in range(0, n, 16):
+        missing = [key(i) for i in wanted[start : start + 16]]
+        while missing:
+            claimed = ledger.wait(missing, timeout_s=30)
+            for granted in claimed.granted:
+                os.write(bought, b"%d\\n" % number[granted])
+                ledger.put(granted, answer(number[granted]))
+            missing = claimed.taken
+    assert ledger.get_many(number) == {key(i): answer(i) for i in wanted}
+"""
+
+
+def test_three_processes_buy_no_answer_twice(path: Path, tmp_path: Path):
+    """All want the same 400 answers, in other orders; each purchase is written down by an atomic append."""
+    purchases = tmp_path / "purchases"
+    children = [start(BUY, path, step, 400, purchases) for step in (1, 7, 399)]
+    assert [(child.communicate(timeout=60), child.returncode)[1] for child in children] == [0] * 3
+    assert sorted(map(int, purchases.read_text().split())) == list(range(400))
+
+
+def test_claims_end_with_their_process(path: Path):
+    """SIGKILL frees them at once; a live owner keeps them, stopped or not."""
+    script = """
+ledger = Ledger.open(path)
+claimed = ledger.claim([key(i) for i in range(100)])
+print(len(claimed.granted), flush=True)
+sys.stdin.readline()
+"""
+    keys = [key(i) for i in range(100)]
+    with Ledger.open(path) as ledger:
+        child = start(script, path)
+        assert child.stdout is not None and child.stdout.readline() == "100\n"
+        child.send_signal(signal.SIGSTOP)
+        assert ledger.wait(keys, timeout_s=0.2).taken == keys
+        assert ledger.claim([key(100), key(5)]).granted == [key(100)]
+        child.kill()
+        child.wait()
+        assert ledger.claim(keys).granted == keys
+        child.communicate()
+
+
+def test_claims_of_two_ledgers(path: Path):
+    """Released, answered, closed; within one process as between two."""
+    with Ledger.open(path) as ours, Ledger.open(path) as theirs:
+        ours.put(key(0), answer(0))
+        claimed = ours.claim([key(2), key(0), key(1), key(2)])
+        assert (claimed.granted, claimed.answered, claimed.taken) == ([key(2), key(1)], {key(0): answer(0)}, [])
+        assert theirs.claim([key(1), key(2)]).taken == [key(1), key(2)] == ours.claim([key(1), key(2)]).taken
+        theirs.release([key(1), key(2)])  # not theirs
+        assert theirs.claim([key(1)]).taken == [key(1)]
+        ours.release([key(2)])
+        assert theirs.claim([key(2)]).granted == [key(2)]
+        threading.Timer(0.1, ours.put, (key(1), answer(1))).start()
+        assert theirs.wait([key(1)], timeout_s=30).answered == {key(1): answer(1)}
+        ours.put(key(3), answer(3))
+        ours.claim([key(4)])
+        ours.close()
+        assert theirs.claim([key(4)]).granted == [key(4)]
+
+
+def test_a_put_ends_its_claim(path: Path):
+    """The kernel's list of locks on the claims file."""
+
+    def n_locks() -> int:
+        inode = path.with_name("ledger.sqlite-claims").stat().st_ino
+        return sum(f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())
+
+    with Ledger.open(path) as ledger:
+        ledger.claim([key(i) for i in range(10)])
+        assert n_locks() == 10
+        ledger.put_many({key(i): answer(i) for i in range(9)})
+        assert n_locks() == 1
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be read as one" * 100])
+def test_a_foreign_file_is_left_alone(path: Path, content: bytes):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        Ledger.open(path)
+    assert path.read_bytes() == content
+
+
+def test_a_foreign_database_is_left_alone(path: Path):
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE answers (id INTEGER)")
+    connection.close()
+    with pytest.raises(DataError, match="not a ledger of this version"):
+        Ledger.open(path)
+
+
+def test_a_truncated_ledger_says_so(path: Path):
+    with Ledger.open(path) as ledger:
+        ledger.put_many({key(i): answer(i) for i in range(200)})
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(DataError, match=re.escape(str(path)) + ".*restore it from a copy"):
+        Ledger.open(path)
+
+
+def test_a_damaged_answer_says_so(path: Path):
+    """One flipped bit in one of two answers: the other is still read."""
+    with Ledger.open(path) as ledger:
+        ledger.put_many({key(1): answer(1), key(2): answer(2)})
+    flip_byte_of(path, answer(1))
+    with Ledger.open(path) as ledger:
+        assert ledger.get_many([key(2)]) == {key(2): answer(2)}
+        with pytest.raises(DataError, match=key(1).hex()):
+            ledger.get_many([key(1)])
+
+
+def test_a_wal_without_its_ledger_is_not_overwritten(path: Path):
+    """The ledger's main file was removed after a kill: the answers in its WAL are not thrown away."""
+    child = start("ledger = Ledger.open(path); ledger.put(key(1), answer(1)); print(flush=True); input()", path)
+    assert child.stdout is not None and child.stdout.readline() == "\n"
+    child.kill()
+    child.communicate()
+    path.rename(path.with_name("kept"))
+    with pytest.raises(DataError, match="restore it, or remove both"):
+        Ledger.open(path)
+    path.with_name("kept").rename(path)
+    with Ledger.open(path) as ledger:
+        assert ledger.get_many([key(1)]) == {key(1): answer(1)}
+
+
+def test_a_full_disk_loses_no_acknowledged_answer(path: Path):
+    """The kernel refuses to let the file grow; once it may, the same ledger goes on."""
+    script = """
+import resource
+from datagen.contracts.errors import BackendError
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+acknowledged = []
+with Ledger.open(path) as ledger:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        for i in range(1000):
+            ledger.put(key(i), answer(i))
+            acknowledged.append(i)
+    except BackendError as error:
+        assert str(path) in str(error) and "make room" in str(error), error
+    assert 10 < len(acknowledged) < 1000
+    assert ledger.get_many(map(key, acknowledged)) == {key(i): answer(i) for i in acknowledged}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    ledger.put(key(1000), answer(1000))
+print(len(acknowledged))
+"""
+    n = int(run(script, path))
+    with Ledger.open(path) as ledger:
+        assert dict(ledger.iterate()) == {key(i): answer(i) for i in [*range(n), 1000]}
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BackendError, match=r"ledger\.sqlite"):
+        Ledger.open(tmp_path / "file" / "ledger.sqlite")
+
+
+# --- scale ---
+
+
+def test_memory_of_reading_back_does_not_grow(tmp_path: Path):
+    """Peak memory of a process that reads 10,000 answers and of one that reads 100,000, both ways: within 2 MB."""
+    script = """
+import resource
+n = int(sys.argv[2])
+with Ledger.open(path) as ledger:
+    assert sum(1 for _ in ledger.iterate()) == n
+    for start in range(0, n, 1000):
+        assert len(ledger.get_many(key(i) for i in range(start, start + 1000))) == 1000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peak_kb = []
+    for n in (10_000, 100_000):
+        with Ledger.open(tmp_path / f"{n}.sqlite") as ledger:
+            for start_ in range(0, n, 5000):
+                ledger.put_many({key(i): answer(i) for i in range(start_, start_ + 5000)})
+        peak_kb.append(int(run(script, tmp_path / f"{n}.sqlite", n)))
+    assert peak_kb[1] < peak_kb[0] + 2048
