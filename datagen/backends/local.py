@@ -1,0 +1,211 @@
+"""Answers from a transformers model on this machine's CPU or GPU.
+
+Requests are taken in blocks of fixed size, sorted by prompt length inside a block, and cut into batches. So who shares
+a batch depends on the requests alone, never on what is answered; a batch in which anything is missing runs whole and
+enters the ledger in one transaction, where answers that stand already stay.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+from pydantic import Field
+
+from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
+from datagen.backends.ledger import POLL_S
+from datagen.backends.models import EMBEDDED, Model, resolve_model
+from datagen.contracts.errors import MissingError
+from datagen.contracts.params import Params
+from datagen.contracts.records import Message
+
+BLOCK_REQUESTS = 512
+
+
+class Config(Params):
+    """A model by name, folder or hub name.
+
+    A prompt of more than `max_prompt_tokens` gets no answer, and is never cut. float32 is the faster type on CPUs
+    without bfloat16 instructions, bfloat16 on GPUs.
+    """
+
+    backend: Literal["local"] = "local"
+    model: str = EMBEDDED
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = Field(64, ge=1)
+    max_prompt_tokens: int = Field(1024, ge=1)
+
+
+@contextmanager
+def local(config: Config, environment: Environment) -> Iterator["_Backend"]:
+    """Load the model.
+
+    Raises:
+        MissingError: the model, torch or transformers, a chat template or the device is not there.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
+    except ModuleNotFoundError as error:
+        raise MissingError(f"backend local needs {error.name}: `pip install 'datastill[lm]'`") from None
+    device = _device()
+    model = resolve_model(config.model)
+    disable_progress_bar()
+    tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
+    if not tokenizer.chat_template:
+        raise MissingError(f"model {config.model!r} has no chat template; add chat_template.jinja to its folder")
+    network: Any = AutoModelForCausalLM.from_pretrained(model.folder, dtype=getattr(torch, config.dtype))
+    yield _Backend(config, environment, model, tokenizer, network.to(device).eval())
+
+
+def _device() -> str:
+    import torch
+
+    device = os.environ.get("DATASTILL_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise MissingError(f"$DATASTILL_DEVICE is {device}, but torch finds no CUDA; unset it, or install a CUDA torch")
+    return device
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    request: Request
+    key: bytes
+    prompt: list[int]
+
+
+class _Backend:
+    """A `TextBackend`."""
+
+    def __init__(self, config: Config, environment: Environment, model: Model, tokenizer: Any, network: Any) -> None:
+        self.identity: Mapping[str, Any] = {
+            "backend": config.backend,
+            "model": model.name,
+            "revision": model.revision,
+            "dtype": config.dtype,
+        }
+        self._config = config
+        self._environment = environment
+        self._tokenizer = tokenizer
+        self._network = network
+        ends = network.generation_config.eos_token_id
+        self._end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """The outcome of every request, in order, a block in memory at a time."""
+        remaining = iter(requests)
+        while block := list(islice(remaining, BLOCK_REQUESTS)):
+            keys = [request.key(self.identity) for request in block]
+            answers = self._answer_block(dict(zip(keys, block, strict=True)))
+            for request, key in zip(block, keys, strict=True):
+                answer, from_ledger = answers[key]
+                yield Outcome(request=request, key=key, answer=answer, from_ledger=from_ledger)
+
+    def _answer_block(self, requests: Mapping[bytes, Request]) -> dict[bytes, tuple[Completion | Failure, bool]]:
+        answers: dict[bytes, tuple[Completion | Failure, bool]] = {}
+        rows: list[_Row] = []
+        for key, request in requests.items():
+            prompt = self._encode(request)
+            if isinstance(prompt, Failure):
+                answers[key] = prompt, False
+            else:
+                rows.append(_Row(request, key, prompt))
+        rows.sort(key=lambda row: len(row.prompt))
+        for start in range(0, len(rows), self._config.batch_size):
+            answers |= self._answer_batch(rows[start : start + self._config.batch_size])
+        return answers
+
+    def _encode(self, request: Request) -> list[int] | Failure:
+        from jinja2 import TemplateError
+
+        try:
+            prompt: list[int] = self._tokenizer.apply_chat_template(
+                [_message(message) for message in request.messages],
+                tools=json.loads(request.tools) if request.tools else None,
+                add_generation_prompt=True,
+                return_dict=False,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            return Failure(reason="chat_template", detail=f"the model's chat template refuses the messages: {error}")
+        positions = getattr(self._network.config, "max_position_embeddings", None) or sys.maxsize
+        limit = min(self._config.max_prompt_tokens, positions - request.sampling.max_new_tokens)
+        if len(prompt) > limit:
+            return Failure(reason="prompt_too_long", detail=f"{len(prompt)} tokens, at most {limit} are taken")
+        return prompt
+
+    def _answer_batch(self, rows: Sequence[_Row]) -> dict[bytes, tuple[Completion | Failure, bool]]:
+        """From the ledger where it has every answer, else by running the batch."""
+        ledger = self._environment.ledger
+        keys = [row.key for row in rows]
+        claimed = ledger.claim(keys)
+        while claimed.taken:  # hold nothing while waiting for another process, which may wait for what is held
+            ledger.release(claimed.granted)
+            time.sleep(POLL_S * random.uniform(1, 2))
+            claimed = ledger.claim(keys)
+        answers: dict[bytes, tuple[Completion | Failure, bool]] = {
+            key: (Completion.from_bytes(answer), True) for key, answer in claimed.answered.items()
+        }
+        self._environment.count("ledger_hits", len(answers))
+        if not claimed.granted:
+            return answers
+        try:
+            fresh = self._run_batch(rows)
+            missing = {key: fresh[key] for key in claimed.granted}
+            ledger.put_many({key: a.to_bytes() for key, a in missing.items() if isinstance(a, Completion)})
+        finally:
+            ledger.release(claimed.granted)
+        return answers | {key: (answer, False) for key, answer in missing.items()}
+
+    def _run_batch(self, rows: Sequence[_Row]) -> dict[bytes, Completion | Failure]:
+        from datagen.backends.decoding import decode_batch
+
+        def is_stopped(row: int, tokens: Sequence[int]) -> bool:
+            stop = rows[row].request.sampling.stop
+            return bool(stop) and _find_stop(self._text(tokens), stop) is not None
+
+        completions = decode_batch(
+            self._network,
+            [row.prompt for row in rows],
+            [row.request.sampling for row in rows],
+            end_tokens=self._end_tokens,
+            is_stopped=is_stopped,
+        )
+        count = self._environment.count
+        count("batches")
+        count("requests", len(rows))
+        count("prompt_tokens", sum(len(row.prompt) for row in rows))
+        count("completion_tokens", sum(len(tokens) for tokens in completions))
+        return {row.key: self._completion(row, tokens) for row, tokens in zip(rows, completions, strict=True)}
+
+    def _completion(self, row: _Row, tokens: Sequence[int]) -> Completion | Failure:
+        text = self._text(tokens)
+        stop = _find_stop(text, row.request.sampling.stop)
+        finish_reason = "stop" if stop is not None or tokens[-1] in self._end_tokens else "length"
+        text = text[:stop]
+        if not text.strip():
+            return Failure(reason="empty_answer", detail=f"no text; finish_reason is {finish_reason}")
+        return Completion(
+            text=text, finish_reason=finish_reason, n_prompt_tokens=len(row.prompt), n_completion_tokens=len(tokens)
+        )
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def _find_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Where the first stop string begins."""
+    return min((text.index(one) for one in stop if one in text), default=None)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    given: dict[str, Any] = dict(message)
+    if calls := given.get("tool_calls"):
+        given["tool_calls"] = json.loads(calls)
+    return given
