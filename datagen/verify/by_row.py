@@ -23,7 +23,7 @@ class Config(Params):
     """What the two methods take; `timeout_s` bounds one comparison by Math-Verify."""
 
     method: Literal["by_row"] = NAME
-    timeout_s: float = Field(10.0, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0)
 
 
 def by_row(config: Config, traces: Iterable[Trace]) -> Iterator[Verdict]:

@@ -54,7 +54,7 @@ class Config(Params):
     """`timeout_s` bounds one comparison by Math-Verify."""
 
     method: Literal["math_answer"] = NAME
-    timeout_s: float = Field(10.0, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Answer:
 
 def math_answer(config: Config, traces: Iterable[Trace]) -> Iterator[Verdict]:
     """Judge each trace by its prompt's reference; a trace without one is an `error`, without an answer `unparsed`."""
-    return in_order((_judge(trace, config.timeout_s) for trace in traces), n_workers())
+    return in_order((_judge(trace, config.timeout_s) for trace in traces), n_workers(), ("math_verify",))
 
 
 def find_answer(completion: str) -> Answer | None:

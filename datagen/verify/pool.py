@@ -1,12 +1,16 @@
 """Checks that may hang or crash, in worker processes that can be killed.
 
 A check is a function and its arguments. It runs alone in its worker; the clock starts when the function starts, not
-when the check is queued or the worker imports what it needs. One that runs too long, crashes or exhausts the memory
-costs its own row and its worker, which is replaced. Workers are fresh interpreters rather than forks, so that no lock,
-thread or open file of the parent lives on in them, and they end with their parent, even by SIGKILL.
+when the check is queued or while the worker imports what it needs. One that runs too long, crashes or exhausts the
+memory costs its own row and its worker, which is replaced. Time is the worker's CPU time, kept by the kernel, so that a
+busy machine does not turn answers into timeouts; a check that waits instead is killed by the wall clock.
+
+Workers are fresh interpreters rather than forks, so that no lock, thread or open file of the parent lives on in them.
+They end with the thread that started them, even by SIGKILL.
 """
 
 import ctypes
+import importlib
 import logging
 import os
 import pickle
@@ -17,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.connection import wait as wait_for_any
@@ -27,9 +31,9 @@ from typing import Any, Generic, Literal, TypeVar
 from datagen.contracts.errors import ParamsError
 
 MEMORY_BYTES = 4 * 2**30  # address space of a worker
+_WALL_S_PER_CPU_S = 10  # a machine may be that busy before a check is taken to wait for something
 _WINDOW = 1024  # rows read ahead, so that the others go on while one takes its time
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_STARTED = b""
 
 T = TypeVar("T")
 
@@ -50,7 +54,7 @@ class Check(Generic[T]):
     Attributes:
         function: importable by name in another process.
         arguments: picklable.
-        timeout_s: wall-clock seconds that the function may take.
+        timeout_s: seconds of CPU time that the function may take; ten times that by the wall clock.
         conclude: makes the row's answer of the result.
     """
 
@@ -70,14 +74,19 @@ def n_workers() -> int:
     return int(named)
 
 
-def in_order(items: Iterable[T | Check[T]], n_workers: int) -> Generator[T, None, None]:
+def in_order(items: Iterable[T | Check[T]], n_workers: int, modules: Sequence[str] = ()) -> Generator[T, None, None]:
     """The items in order, checks replaced by what is concluded from them.
 
     At most `_WINDOW` items are held. Workers start when the first checks come, and end with the iterator.
+
+    Args:
+        items: answers that need no worker, and checks.
+        n_workers: does not change the results.
+        modules: imported by each worker before its first check, off the clock.
     """
     window: deque[T | Check[T]] = deque()
     concluded: dict[Check[T], T] = {}
-    with _Pool(n_workers) as pool:
+    with _Pool(n_workers, modules) as pool:
 
         def collect(wait: bool) -> None:
             for check, result in pool.step(wait):
@@ -108,12 +117,14 @@ def in_order(items: Iterable[T | Check[T]], n_workers: int) -> Generator[T, None
 class _Worker:
     """One process, and the check that it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str]) -> None:
         self.connection, theirs = Pipe()
-        serve = "import sys; from datagen.verify import pool; pool.serve(*map(int, sys.argv[1:]))"
+        serve = (
+            "import sys; from datagen.verify import pool; pool.serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
+        )
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", serve, str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-c", serve, str(theirs.fileno()), str(os.getpid()), *modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -125,7 +136,7 @@ class _Worker:
 
     def start(self, check: Check[Any]) -> None:
         """Hand over a check; its deadline is set when the worker says that it started."""
-        self.connection.send((check.function, check.arguments))
+        self.connection.send((check.function, check.arguments, check.timeout_s))
         self.check, self.deadline = check, float("inf")
 
     def result(self) -> Result | None:
@@ -133,20 +144,20 @@ class _Worker:
         assert self.check
         try:
             while self.connection.poll():
-                message = self.connection.recv()
-                if message != _STARTED:
-                    result, seconds = message
-                    return result if seconds <= self.check.timeout_s else _timeout(self.check)
-                self.deadline = time.monotonic() + self.check.timeout_s
+                if result := self.connection.recv():
+                    return result
+                self.deadline = time.monotonic() + _WALL_S_PER_CPU_S * self.check.timeout_s  # it has started
         except (EOFError, ConnectionResetError):
             code = self.process.wait()
             self.kill()
+            if code == -signal.SIGPROF:
+                return Result(status="timeout", detail=f"no result in {self.check.timeout_s:g} s")
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             return Result(status="error", detail=f"the check ended its process: {how}")
         if time.monotonic() < self.deadline:
             return None
         self.kill()
-        return _timeout(self.check)
+        return Result(status="timeout", detail=f"waited {_WALL_S_PER_CPU_S * self.check.timeout_s:g} s for something")
 
     @property
     def alive(self) -> bool:
@@ -163,8 +174,9 @@ class _Worker:
 class _Pool:
     """The workers and the checks that wait for one."""
 
-    def __init__(self, n_workers: int) -> None:
+    def __init__(self, n_workers: int, modules: Sequence[str]) -> None:
         self._n_workers = n_workers
+        self._modules = modules
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._queue: deque[Check[Any]] = deque()
@@ -201,7 +213,7 @@ class _Pool:
 
     def _hand_out(self) -> None:
         while self._queue and (self._idle or len(self._busy) < self._n_workers):
-            worker = self._idle.pop() if self._idle else _Worker()
+            worker = self._idle.pop() if self._idle else _Worker(self._modules)
             try:
                 worker.start(self._queue[0])
             except (BrokenPipeError, ConnectionResetError):  # it died while it was idle: no check's fault
@@ -211,11 +223,7 @@ class _Pool:
             self._busy.append(worker)
 
 
-def _timeout(check: Check[Any]) -> Result:
-    return Result(status="timeout", detail=f"no result after {check.timeout_s:g} s")
-
-
-def serve(descriptor: int, parent: int) -> None:
+def serve(descriptor: int, parent: int, modules: Sequence[str]) -> None:
     """Be a worker of process `parent`: answer checks that come by the connection on `descriptor` until it closes."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -224,19 +232,23 @@ def serve(descriptor: int, parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()
+    for module in modules:
+        importlib.import_module(module)
     with Connection(descriptor) as connection:
         while True:
             try:
                 sent = connection.recv_bytes()
             except EOFError:
                 return
-            start = time.monotonic()
             try:
-                function, arguments = pickle.loads(sent)
-                connection.send(_STARTED)
-                start = time.monotonic()
-                answer = pickle.dumps((Result(status="done", value=function(*arguments)), time.monotonic() - start))
+                function, arguments, timeout_s = pickle.loads(sent)
+                connection.send(None)
+                signal.setitimer(signal.ITIMER_PROF, timeout_s)  # SIGPROF, whose default is to end the process
+                value = function(*arguments)
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                answer = pickle.dumps(Result(status="done", value=value))
             except BaseException as error:
                 detail = re.sub(r"0x[0-9a-f]+", "0x", f"{type(error).__name__}: {error}")[:1000]  # no addresses
-                answer = pickle.dumps((Result(status="error", detail=detail), time.monotonic() - start))
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                answer = pickle.dumps(Result(status="error", detail=detail))
             connection.send_bytes(answer)

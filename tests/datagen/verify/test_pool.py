@@ -31,9 +31,10 @@ def test_order_is_kept_for_any_number_of_workers(n: int):
 
 
 def test_a_hostile_check_costs_its_own_row():
-    """What each call does to a process is known: it never ends, exits, aborts, takes too much, raises."""
+    """What each call does to a process is known: it never ends, sleeps, exits, aborts, takes too much, raises."""
     hostile = [
-        (check(sum, range(10**15), timeout_s=0.5), "timeout", "no result after 0.5 s"),
+        (check(sum, range(10**15), timeout_s=0.5), "timeout", "no result in 0.5 s"),
+        (check(time.sleep, 1000, timeout_s=0.1), "timeout", "waited 1 s"),
         (check(os._exit, 3), "error", "exit code 3"),
         (check(os.abort), "error", "SIGABRT"),
         (check(bytearray, 10**13), "error", "MemoryError"),
@@ -51,19 +52,11 @@ def test_a_hostile_check_costs_its_own_row():
 
 
 def test_the_clock_starts_with_the_check():
-    """2,000 naps of 2 ms on 2 workers take at least 2 s together, and none of them takes the 1.5 s it may."""
+    """2,000 naps of 2 ms on 2 workers take 2 s together; each may take 0.15 s of CPU time and 1.5 s by the clock."""
     start = time.monotonic()
-    results = list(in_order((check(time.sleep, 0.002, timeout_s=1.5) for _ in range(2000)), 2))
+    results = list(in_order((check(time.sleep, 0.002, timeout_s=0.15) for _ in range(2000)), 2))
     assert [result.status for result in results] == ["done"] * 2000
     assert time.monotonic() - start > 2
-
-
-def test_a_result_that_came_too_late_is_a_timeout_whoever_looks_when():
-    """The consumer looks after 1 s; the nap of 0.5 s was over by then, and was 0.4 s too long."""
-    results = in_order([check(operator.add, 1, 1), check(time.sleep, 0.5, timeout_s=0.1)], 2)
-    assert next(results).value == 2
-    time.sleep(1)
-    assert next(results).status == "timeout"
 
 
 def test_reads_ahead_by_a_bounded_number():
@@ -93,8 +86,9 @@ def test_workers_end_with_a_killed_parent():
     )
     parent = subprocess.Popen([sys.executable, "-c", program])
     seen = psutil.Process(parent.pid)
-    while len(workers := seen.children()) < 2 or any(worker.cpu_times().user < 0.5 for worker in workers):
+    while len(workers := seen.children()) < 2:
         assert parent.poll() is None
+        time.sleep(0.01)
     parent.kill()
     parent.wait()
     _, alive = psutil.wait_procs(workers, timeout=5)
