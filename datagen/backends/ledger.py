@@ -38,7 +38,7 @@ KEY_BYTES = 32
 ROWS_A_READ = 1000  # SQLite allows a statement 32,766 variables
 CHECKPOINT_PAGES = 8192  # 32 MiB of WAL: checkpoints sync too, and rewrite index pages that most commits touch again
 BUSY_TIMEOUT_S = 60.0  # only foreign programs, such as the sqlite3 shell, can make us wait inside SQLite
-POLL_S = 0.05
+POLL_S = 0.05  # between two looks at what another process is asking for
 SCHEMA = f"""
     PRAGMA application_id={APPLICATION_ID};
     PRAGMA user_version={SCHEMA_VERSION};
@@ -104,7 +104,8 @@ class Ledger:
         self._reader = reader
         self._reading = threading.Lock()
         self._claims = claims
-        self._group = _Group()
+        self._group = _Group()  # the next to be committed
+        self._committing: dict[bytes, bytes] = {}
         self._arrival = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._commit_groups, name="ledger", daemon=True)
@@ -196,10 +197,11 @@ class Ledger:
         return (await self._join({key: answer}).stored_in(asyncio.get_running_loop()))[key]
 
     def claim(self, keys: Iterable[bytes]) -> Claimed:
-        """Reserve the unanswered keys that nobody else has claimed, before asking a teacher; never waits.
+        """Reserve the unanswered keys that nobody else has claimed, before asking a teacher.
 
-        A claim ends with the put of its answer, with `release`, and with its owner's close or death. A key claimed
-        through this same ledger counts as taken.
+        It never waits: for keys that are taken, sleep `POLL_S` and claim again; another process may be waiting for
+        what one holds meanwhile. A claim ends with the put of its answer, with `release`, and with its owner's close
+        or death. A key claimed through this same ledger counts as taken.
         """
         keys = list(dict.fromkeys(keys))
         with _explained(self.path):
@@ -213,23 +215,12 @@ class Ledger:
             taken=[key for key in asked if key not in granted],
         )
 
-    def wait(self, keys: Iterable[bytes], timeout_s: float) -> Claimed:
-        """`claim` as soon as one of the keys is no longer taken, or `timeout_s` is over.
-
-        It blocks its thread; in asyncio, sleep `POLL_S` and `claim` again.
-        """
-        keys = list(dict.fromkeys(keys))
-        deadline = time.monotonic() + timeout_s
-        while True:
-            claimed = self.claim(keys)
-            if len(claimed.taken) < len(keys) or time.monotonic() >= deadline:
-                return claimed
-            time.sleep(POLL_S)
-
     def release(self, keys: Iterable[bytes]) -> None:
-        """Let others ask for these: this owner failed to get an answer."""
+        """Let others ask for these. One whose answer is on its way to the disk stays claimed until it is there."""
+        with self._arrival:
+            storing = self._group.answers.keys() | self._committing.keys()
         with _explained(self.path):
-            self._claims.release(keys)
+            self._claims.release(set(keys) - storing)
 
     def _join(self, answers: Mapping[bytes, bytes]) -> "_Group":
         for key, answer in answers.items():
@@ -250,11 +241,13 @@ class Ledger:
             with self._arrival:
                 self._arrival.wait_for(lambda: self._group.answers or self._closed)
                 group, self._group = self._group, _Group()
+                self._committing = group.answers
             if not group.answers:
                 return
             try:
                 stored = self._commit(group.answers)
             except Exception as error:  # whatever it is, it belongs to those who wait
+                self._committing = {}
                 group.stored.set_exception(error)
             else:
                 group.stored.set_result(stored)
