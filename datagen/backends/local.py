@@ -2,14 +2,12 @@
 
 Requests are taken in blocks of fixed size, sorted by prompt length inside a block, and cut into batches. So who shares
 a batch depends on the requests alone, never on what is answered; a batch in which anything is missing runs whole and
-enters the ledger in one transaction, where answers that stand already stay.
+enters the ledger in one transaction, where the answers that stand stay.
 """
 
 import json
 import os
-import random
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
-from datagen.backends.ledger import POLL_S
+from datagen.backends.in_batches import Answers, answer_batch
 from datagen.backends.models import EMBEDDED, Model, resolve_model
 from datagen.contracts.errors import MissingError
 from datagen.contracts.params import Params
@@ -108,8 +106,8 @@ class _Backend:
                 answer, from_ledger = answers[key]
                 yield Outcome(request=request, key=key, answer=answer, from_ledger=from_ledger)
 
-    def _answer_block(self, requests: Mapping[bytes, Request]) -> dict[bytes, tuple[Completion | Failure, bool]]:
-        answers: dict[bytes, tuple[Completion | Failure, bool]] = {}
+    def _answer_block(self, requests: Mapping[bytes, Request]) -> Answers:
+        answers: Answers = {}
         rows: list[_Row] = []
         for key, request in requests.items():
             prompt = self._encode(request)
@@ -119,7 +117,9 @@ class _Backend:
                 rows.append(_Row(request, key, prompt))
         rows.sort(key=lambda row: len(row.prompt))
         for start in range(0, len(rows), self._config.batch_size):
-            answers |= self._answer_batch(rows[start : start + self._config.batch_size])
+            batch = rows[start : start + self._config.batch_size]
+            keys = [row.key for row in batch]
+            answers |= answer_batch(self._environment, keys, lambda _, batch=batch: self._run_batch(batch))
         return answers
 
     def _encode(self, request: Request) -> list[int] | Failure:
@@ -139,29 +139,6 @@ class _Backend:
         if len(prompt) > limit:
             return Failure(reason="prompt_too_long", detail=f"{len(prompt)} tokens, at most {limit} are taken")
         return prompt
-
-    def _answer_batch(self, rows: Sequence[_Row]) -> dict[bytes, tuple[Completion | Failure, bool]]:
-        """From the ledger where it has every answer, else by running the batch."""
-        ledger = self._environment.ledger
-        keys = [row.key for row in rows]
-        claimed = ledger.claim(keys)
-        while claimed.taken:  # hold nothing while waiting for another process, which may wait for what is held
-            ledger.release(claimed.granted)
-            time.sleep(POLL_S * random.uniform(1, 2))
-            claimed = ledger.claim(keys)
-        answers: dict[bytes, tuple[Completion | Failure, bool]] = {
-            key: (Completion.from_bytes(answer), True) for key, answer in claimed.answered.items()
-        }
-        self._environment.count("ledger_hits", len(answers))
-        if not claimed.granted:
-            return answers
-        try:
-            fresh = self._run_batch(rows)
-            missing = {key: fresh[key] for key in claimed.granted}
-            ledger.put_many({key: a.to_bytes() for key, a in missing.items() if isinstance(a, Completion)})
-        finally:
-            ledger.release(claimed.granted)
-        return answers | {key: (answer, False) for key, answer in missing.items()}
 
     def _run_batch(self, rows: Sequence[_Row]) -> dict[bytes, Completion | Failure]:
         from datagen.backends.decoding import decode_batch
