@@ -14,18 +14,17 @@ HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> [bol
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six prompts, three attempts each, as `write_pipeline` says, and models/student, trained on the kept rows."""
+    """Six prompts, three attempts each, as `write_pipeline` says."""
     root = tmp_path_factory.mktemp("pipeline")
     write_pipeline(root)
-    student = root / "models" / "student"
-    student.mkdir(parents=True)
-    manifest = {"stage": "train_lm", "inputs": {"train": content_hash(root / "data" / "verified")}}
-    (student / "manifest.json").write_text(json.dumps(manifest))
     return root
 
 
 def write_pipeline(root: Path, n_prompts: int = 6, n_samples: int = 3) -> None:
-    """data/prompts, data/traces, data/verified of `n_prompts` prompts; sample 0 passes, 1 fails, 2 got no answer."""
+    """data/prompts, data/traces, data/verified and models/student, trained on what was kept.
+
+    Of each prompt's attempts 0 passes, 1 fails and 2 got no answer. One raw row is no prompt.
+    """
     prompts = [
         Prompt(
             id=f"p{i}",
@@ -97,3 +96,12 @@ def write_pipeline(root: Path, n_prompts: int = 6, n_samples: int = 3) -> None:
             else:
                 writer.add("rejected", trace)
                 writer.reject(Rejection(id=trace.id, stage="verify", reason="keywords:existence", detail=detail or ""))
+    student = root / "models" / "student"
+    student.mkdir(parents=True)
+    manifest = {
+        "stage": "train_lm", "params": {"epochs": 2}, "base": {"name": "tiny", "licence": "Apache-2.0"},
+        "inputs": {"traces": content_hash(root / "data" / "verified")},
+        "rows": {"in": n_prompts, "out": n_prompts, "rejected": 0}, "rejected": {},
+    }  # fmt: skip
+    (student / "manifest.json").write_text(json.dumps(manifest))
+    (student / "loss.json").write_text(json.dumps([{"step": i, "loss": 2.0 / i} for i in range(1, 9)]))

@@ -1,0 +1,61 @@
+"""Show a run on one HTML page: the funnel, verified rates, loss, samples, time, and how all of it was made."""
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from datagen.contracts.dataset import content_hash, replace_directory, write_json
+from datagen.contracts.params import Params, Parts, validate
+from datagen.contracts.stage import Run, Stage, main
+from datagen.report.figures import count
+from datagen.report.page import render
+
+
+class Config(Params):
+    """The report has no parameter: it shows everything."""
+
+
+def parse(section: Mapping[str, Any]) -> Parts:
+    """The section against this stage's Config."""
+    return validate(section, Config)
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Write `index.html`, the page, and `families.json`, the rates for `dvc plots`."""
+    made_of = {name: path for name, path in run.inputs.items() if name != "run_metrics"}
+    figures = count(made_of, run.inputs.get("run_metrics"))
+    writing = run.out.with_name(f".{run.out.name}.writing")
+    shutil.rmtree(writing, ignore_errors=True)
+    writing.mkdir(parents=True)
+    (writing / "index.html").write_text(render(figures), encoding="utf-8")
+    plotted = [
+        {"family": family or "all", "who": who, "rate": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+        for who, by_family in figures.rates.items()
+        for family, rate in by_family.items()
+    ]
+    write_json(writing / "families.json", plotted)
+    hashes = {name: content_hash(path) for name, path in made_of.items()}
+    write_json(writing / "manifest.json", {"stage": run.name, "inputs": hashes})
+    replace_directory(writing, run.out)
+    return {"verified": figures.steps["verified"].n_out, "families": len(figures.rates["teacher"]) - 1}
+
+
+STAGE = Stage(
+    name="report",
+    parse=parse,
+    inputs={
+        "prompts": "dataset of Prompts",
+        "traces": "dataset of Traces",
+        "verified": "dataset that verify wrote",
+    },
+    optional_inputs={
+        "prompts_heldout": "dataset of the Prompts that the student was judged on",
+        "student": "folder that train_lm wrote",
+        "evaluation": "dataset that evaluate_lm wrote",
+        "run_metrics": "folder with the NAME.run.json of the stages, where they were measured",
+    },
+    run=run,
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STAGE))

@@ -1,0 +1,134 @@
+"""The report: what it shows is what the datasets hold, and nothing that a model wrote can act in it."""
+
+import json
+import math
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from datagen.report.figures import ALL, judged, rates, samples
+from tests.datagen.conftest import HOSTILE
+
+INPUTS = ("prompts", "traces", "verified")
+
+
+def report(pipeline: Path, out: Path, *more: str) -> None:
+    inputs = [word for name in INPUTS for word in (f"--{name}", f"data/{name}")]
+    command = [sys.executable, "-m", "datagen.stages.report", *inputs, "--student", "models/student", "--out", str(out)]
+    environment = {"DATASTILL_HOME": str(out.parent / "home"), "PATH": "/usr/bin:/bin"}
+    ran = subprocess.run([*command, *more], cwd=pipeline, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text that a browser would see."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.words: list[str] = []
+        self.feed(page)
+        self.text = " ".join(self.words)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("page") / "report"
+    report(pipeline, out)
+    return (out / "index.html").read_text()
+
+
+def test_hostile_text_is_shown_and_never_obeyed(page: str):
+    """Every answer holds a script, an image and an escape sequence. Oracle: the standard HTML parser."""
+    seen = Page(page)
+    assert seen.tags.isdisjoint({"script", "img", "link", "iframe", "object"})
+    assert seen.attributes.isdisjoint({"src", "href", "onerror", "onload"})
+    assert HOSTILE.replace("\x1b", "\\x1b") in seen.text and "\x1b" not in page
+
+
+def test_counts_shown_are_the_datasets_counts(page: str, pipeline: Path):
+    """Oracle: lengths of the Parquet files, read apart."""
+    seen = Page(page).text
+    length = {
+        name: pl.scan_parquet(pipeline / "data" / name / "part-*.parquet").select(pl.len()).collect().item()
+        for name in INPUTS
+    }
+    assert f"{length['prompts']} prompts" in seen and f"{length['traces']} answers" in seen
+    assert f"{length['verified']} kept" in seen
+    dropped = pl.concat(pl.read_parquet(pipeline / "data" / name / "rejections.parquet") for name in INPUTS)
+    for reason, n in dropped["reason"].value_counts().iter_rows():
+        assert f"<code>{reason}</code></td>" in page and f'<td class="number">{n}</td>' in page
+    tokens = pl.read_parquet(pipeline / "data" / "traces" / "part-*.parquet")["n_completion_tokens"].sum()
+    assert f"<dd>{tokens}</dd><dt>tokens of all answers" in page
+
+
+def test_a_sample_has_a_kept_and_a_dropped_answer_to_one_prompt(pipeline: Path):
+    """By construction sample 0 was kept and sample 1 dropped, under keywords:existence."""
+    for sample in samples(pipeline / "data" / "verified", ["one_keyword", "repeat"]):
+        assert sample.kept and sample.dropped and sample.why
+        assert sample.kept["prompt_id"] == sample.dropped["prompt_id"]
+        assert (sample.kept["sample_index"], sample.dropped["sample_index"]) == (0, 1)
+        assert sample.why["reason"] == "keywords:existence"
+
+
+def test_the_page_is_small_and_the_same_each_time(pipeline: Path, page: str, tmp_path: Path):
+    report(pipeline, tmp_path / "report")
+    report(pipeline, tmp_path / "report")  # replaces its own
+    assert (tmp_path / "report" / "index.html").read_text() == page
+    assert len(page.encode()) < 1_000_000
+
+
+def test_what_was_measured_is_shown_and_the_rest_is_said_to_be_missing(pipeline: Path, tmp_path: Path):
+    """Two minutes and five seconds for traces, nothing for verify."""
+    (tmp_path / "metrics").mkdir()
+    facts = {"seconds": 125.2, "cpu_seconds": 200.0, "peak_memory_bytes": 1_500_000_000, "requests": 18}
+    (tmp_path / "metrics" / "traces.run.json").write_text(json.dumps(facts))
+    report(pipeline, tmp_path / "report", "--run-metrics", str(tmp_path / "metrics"))
+    seen = Page((tmp_path / "report" / "index.html").read_text()).text
+    assert "2 min 05 s" in seen and "1.50 GB" in seen and "requests 18" in seen and "not measured here" in seen
+
+
+def test_families_for_plots_hold_the_rates(pipeline: Path, tmp_path: Path):
+    """Half of the answers in each family were kept."""
+    report(pipeline, tmp_path / "report")
+    rows = json.loads((tmp_path / "report" / "families.json").read_text())
+    assert {(row["family"], row["who"], row["rate"], row["n"]) for row in rows} == {
+        (ALL, "teacher", 0.5, 12),
+        ("one_keyword", "teacher", 0.5, 6),
+        ("repeat", "teacher", 0.5, 6),
+    }
+
+
+def test_interval_of_single_answers_is_wilson_s():
+    """Newcombe 1998 (Statistics in Medicine 17), table I, method 3: 81 of 263 gives 0.2553 to 0.3662."""
+    answers = pl.LazyFrame(
+        {"family": "a", "prompt_id": [str(i) for i in range(263)], "passed": [i < 81 for i in range(263)]}
+    )
+    rate = rates(answers)["a"]
+    assert (rate.low, rate.high) == (pytest.approx(0.2553, abs=2e-4), pytest.approx(0.3662, abs=2e-4))
+
+
+def test_attempts_that_always_agree_count_as_one():
+    """Four equal attempts at each prompt say no more than one: the interval stays."""
+    one = [(str(i), i % 3 == 0) for i in range(90)]
+    single = pl.LazyFrame({"family": "a", "prompt_id": [id for id, _ in one], "passed": [passed for _, passed in one]})
+    repeated = pl.concat([single] * 4)
+    alone, together = rates(single)["a"], rates(repeated)["a"]
+    assert together.n == 360 and math.isclose(alone.low, together.low) and math.isclose(alone.high, together.high)
+
+
+def test_every_judged_answer_is_counted_once(pipeline: Path):
+    """Twelve answers came, two a prompt."""
+    assert judged(pipeline / "data" / "verified").collect()["id"].n_unique() == 12
