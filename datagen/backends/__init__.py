@@ -4,5 +4,6 @@ local       a transformers model on this machine's CPU or GPU
 openai_api  any server that speaks OpenAI's chat API, vLLM included
 scripted    deterministic text without a model, for tests and dry runs
 
-Every answer goes through `ledger`, and none is asked for twice.
+Every answer goes through `ledger`, and none is asked for twice. `in_flight` keeps many requests on a wire at once, and
+`chat_format` reads and writes what goes over it.
 """

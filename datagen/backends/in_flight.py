@@ -115,8 +115,9 @@ class _Window:
 
     def draw(self) -> bool:
         """Draw until as many are ready as there are slots; returns whether any request is held."""
-        while self._n_submitted - self._n_started < self._n_slots and len(self._held) < self._n_slots * WINDOW_PER_SLOT:
-            batch = list(islice(self._requests, self._n_slots))
+        while self._n_submitted - self._n_started < self._n_slots:
+            room = self._n_slots * WINDOW_PER_SLOT - len(self._held)
+            batch = list(islice(self._requests, min(room, self._n_slots)))
             if not batch:
                 break
             self._claim(batch)
@@ -133,6 +134,7 @@ class _Window:
                 raise self._error
             self.draw()
         asked_here = self._jobs.pop(job.key, None) is job and not job.from_ledger
+        self._environment.count("ledger_hits", 0 if asked_here else 1)
         return Outcome(request=request, key=job.key, answer=job.answer, from_ledger=not asked_here)
 
     def close(self) -> None:
@@ -159,7 +161,6 @@ class _Window:
         for key, stored in answered.items():
             jobs[key].from_ledger = True
             self._finish(jobs[key], Completion.from_bytes(stored))
-        self._environment.count("ledger_hits", len(answered))
 
     def _finish(self, job: Job, answer: Completion | Failure) -> None:
         job.answer = answer

@@ -25,7 +25,7 @@ from datagen.backends.in_flight import Job, answer_in_order, loop_thread, run_in
 from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.params import Params
 
-FIRST_BACKOFF_S = 0.5
+FIRST_BACKOFF_S = 0.5  # doubled for each attempt that failed
 LAST_BACKOFF_S = 60.0
 N_CONNECTION_TRIES = 3  # before a server that never accepted a connection counts as not running
 MIN_SECRET_CHARS = 6  # servers without keys are given `x` or `EMPTY`, which are no secrets
@@ -185,6 +185,7 @@ class _Server:
         except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
             raise _Retry("body", "bad_body", f"broken reply ({type(error).__name__})") from None
         except aiohttp.ClientError as error:
+            self._has_connected = True
             raise _Retry("connection", "connection", f"connection lost: {error}") from None
         if response.status == 200:
             return self._parse(reply)
@@ -224,12 +225,13 @@ class _Server:
 
     def _wait(self, job: Job, retry: _Retry) -> Failure | float:
         job.n_failed += 1
-        if retry.reason == "connection" and not self._has_connected and job.n_failed >= N_CONNECTION_TRIES:
+        n_tries = min(N_CONNECTION_TRIES, self._config.max_attempts)
+        if retry.reason == "connection" and not self._has_connected and job.n_failed >= n_tries:
             raise BackendError(f"{self._config.base_url}: {retry}; start the server or mend base_url")
         if job.n_failed >= self._config.max_attempts:
             return Failure(reason=retry.reason, detail=f"{job.n_failed} attempts, the last: {retry}")
         self._environment.count(f"retries_{retry.counter}")
-        return max(retry.wait_s or 0.0, self._backoff_s(job.n_failed))
+        return min(LAST_BACKOFF_S, max(retry.wait_s or 0.0, self._backoff_s(job.n_failed)))
 
     def _wait_429(self, job: Job, retry: _Retry) -> Failure | float:
         now = asyncio.get_running_loop().time()
