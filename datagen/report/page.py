@@ -66,8 +66,8 @@ def _header(figures: Figures) -> str:
             f'<span class="from">{_percent(before.value)}</span> → <span class="to">{_percent(after.value)}</span>'
         )
         lead = (
-            f"of the student's answers to {before.n:,} prompts that it never saw are verified, before and after "
-            f"training on {figures.steps['student'].n_out:,} verified answers."
+            f"of {_text(figures.manifests['student']['base']['name'])}'s answers to {before.n:,} prompts that it never "
+            f"saw pass every check, before and after training on {figures.steps['student'].n_out:,} verified answers."
         )
         if figures.gain:
             mean, low, high = (100 * value for value in figures.gain)
@@ -278,7 +278,7 @@ def _run(facts: Mapping[str, Any] | None) -> str:
     if facts is None:
         return '<td colspan="4" class="more">not measured here</td>'
     facts = dict(facts)
-    times = (_duration(facts.pop(name, None)) for name in ("seconds", "cpu_seconds"))
+    times = [_duration(facts.pop(name, None)) for name in ("seconds", "cpu_seconds")]
     memory = facts.pop("peak_memory_bytes", None)
     counts = ", ".join(
         f"{_text(name.replace('_', ' '))} {_text(f'{value:,.10g}' if isinstance(value, int | float) else value)}"
@@ -301,9 +301,11 @@ def _origin(manifest: Mapping[str, Any]) -> str:
     said = {
         key: manifest[key] for key in ("method", "teacher", "base", "paper", "sources", "licences") if manifest.get(key)
     }
-    lines = "".join(f"<div>{key}: <code>{_text(_json(value))}</code></div>" for key, value in said.items())
+    lines = "".join(f"<div>{key}: <code>{_text(_value(value))}</code></div>" for key, value in said.items())
     params = "".join(
-        f"<code>{_text(key)}: {_text(_json(value))}</code>" for key, value in sorted(manifest.get("params", {}).items())
+        f"<code>{_text(key)}: {_text(_value(value))}</code>"
+        for key, value in sorted(manifest.get("params", {}).items())
+        if key not in said
     )
     return f'{lines}<div class="params">{params}</div>'
 
@@ -325,8 +327,10 @@ def _long(text: str) -> str:
     return _text(text[:MAX_TEXT]) + (f'<span class="more"> … {cut:,} more characters</span>' if cut > 0 else "")
 
 
-def _json(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(one)}" for key, one in sorted(value.items()))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _percent(share: float) -> str:
