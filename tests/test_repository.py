@@ -1,0 +1,118 @@
+"""What the repository promises of itself; oracles: its own source files, read as text and as syntax."""
+
+import ast
+import importlib
+import inspect
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from datagen.contracts.stage import find_methods
+from datagen.listing import find_families
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    file.relative_to(ROOT)
+    for package in ("datagen", "trainers", "tests", "benchmarks")
+    for file in (ROOT / package).rglob("*.py")
+)
+METHODS = [(family, name) for family in find_families() for name in find_methods(family)]
+PROTOCOLS = {
+    "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
+    "datagen.prompts": ("datagen.prompts", "PromptMethod"),
+    "datagen.traces": ("datagen.traces", "TraceMethod"),
+    "datagen.verify": ("datagen.verify", "VerifyMethod"),
+    "trainers.objectives": ("trainers.objectives", "Objective"),
+}
+# Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
+TENSOR_MODULES = {"datagen.backends.decoding", "trainers.batches", "trainers.objectives", "trainers.evaluation"}
+
+WITHOUT_TORCH = """
+import importlib, sys
+absent = {"torch", "transformers", "datasets", "accelerate", "safetensors", "gguf", "pyarrow", "numpy", "dvc", "trl"}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_every_family_has_its_protocol():
+    assert set(find_families()) == set(PROTOCOLS)
+
+
+@pytest.mark.parametrize(("family", "name"), METHODS)
+def test_a_method_has_the_family_s_signature(family: str, name: str):
+    """Same parameters in the same order as the Protocol; an objective may take more, by name only."""
+    module, protocol = PROTOCOLS[family]
+    wanted = list(inspect.signature(getattr(importlib.import_module(module), protocol).__call__).parameters)[1:]
+    method = getattr(importlib.import_module(f"{family}.{name}"), name)
+    parameters = inspect.signature(method).parameters
+    assert list(parameters)[: len(wanted)] == wanted
+    assert all(one.kind is one.KEYWORD_ONLY for one in list(parameters.values())[len(wanted) :])
+
+
+@pytest.mark.parametrize(("family", "name"), [(f, n) for f, n in METHODS if f.startswith("datagen.")])
+def test_a_method_has_a_config_that_names_it(family: str, name: str):
+    """`method: Literal["name"]`, so that a manifest says which method made it."""
+    key = "backend" if family == "datagen.backends" else "method"
+    config: Any = importlib.import_module(f"{family}.{name}").Config
+    assert get_args(config.model_fields[key].annotation) == (name,)
+    assert config.model_config["frozen"] and config.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize(("family", "name"), METHODS)
+def test_a_method_cites_its_source_and_has_a_test_and_a_row(family: str, name: str):
+    """An arXiv number, or a line `Source:` where there is no paper."""
+    path = f"{family.replace('.', '/')}/{name}.py"
+    docstring = ast.get_docstring(ast.parse((ROOT / path).read_text())) or ""
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}|^Source: ", docstring, re.MULTILINE), "cites nothing"
+    assert (ROOT / "tests" / Path(path).with_name(f"test_{name}.py")).exists()
+    assert f"`{path}`" in (ROOT / "docs" / "methods.md").read_text()
+    family_docstring = ast.get_docstring(ast.parse((ROOT / family.replace(".", "/") / "__init__.py").read_text())) or ""
+    assert re.search(rf"^{name} ", family_docstring, re.MULTILINE), "the family's __init__ has no line for it"
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_file_is_short_and_finished(file: Path):
+    text = (ROOT / file).read_text()
+    assert len(text.splitlines()) <= 500
+    names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    assert "NotImplementedError" not in names
+    comments = [
+        token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT
+    ]
+    assert not [comment for comment in comments if re.search(r"\b(TODO|FIXME|XXX)\b", comment)]
+    assert file.stem not in {"utils", "helpers", "common", "core"}
+
+
+def test_an_init_holds_no_logic():
+    """A docstring, imports for a Protocol, and Protocols or records: nothing that runs."""
+    for file in FILES:
+        if file.name == "__init__.py" and file.parts[0] in ("datagen", "trainers"):
+            body = ast.parse((ROOT / file).read_text()).body
+            allowed = (ast.Expr, ast.Import, ast.ImportFrom, ast.ClassDef, ast.Assign, ast.AnnAssign)
+            assert all(isinstance(node, allowed) for node in body), file
+
+
+def test_the_core_needs_no_torch():
+    """Every module that works on no tensors is imported in a process where no package of an extra can be."""
+    names = [module_name(file) for file in FILES if file.parts[0] in ("datagen", "trainers")]
+    torchless = [name for name in names if not any(name == t or name.startswith(f"{t}.") for t in TENSOR_MODULES)]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *torchless], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,74 @@
+"""Oracle: the wheel itself, installed into an environment of its own and run outside the checkout."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: object, cwd: Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "DVC_", "DATASTILL_"))}
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=environment | {"XDG_CACHE_HOME": str(cwd / "cache")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    (built,) = folder.glob("datastill-*.whl")
+    return built
+
+
+def test_it_holds_the_packages_and_the_licence_alone(wheel: Path):
+    """Every file of the two packages, none of the tests; and no package of an extra among what the core needs."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = HeaderParser().parsestr(archive.read("datastill-0.1.0.dist-info/METADATA").decode())
+    tracked = run("git", "ls-files", "datagen", "trainers", cwd=ROOT).split()
+    assert {name for name in names if ".dist-info/" not in name} >= set(tracked)
+    assert {name.split("/")[0] for name in names} == {"datagen", "trainers", "datastill-0.1.0.dist-info"}
+    assert "datastill-0.1.0.dist-info/licenses/LICENSE" in names
+    core = [one.split(";")[0].split(">")[0] for one in metadata.get_all("Requires-Dist") or [] if "extra ==" not in one]
+    assert core == ["aiohttp", "math-verify[antlr4-9-3]", "polars", "pydantic", "pyyaml", "rich"]
+
+
+def test_it_runs_outside_the_checkout(wheel: Path, tmp_path: Path):
+    """`datastill list`, then traces and verify of a user's file; an answer is right where it holds the reference."""
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    # What it depends on is taken from here; a path in a .pth file brings packages, but not this checkout's own .pth.
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    assert Path(run(python, "-c", "import datagen; print(datagen.__file__)", cwd=tmp_path).strip()).is_relative_to(site)
+
+    datastill = tmp_path / "venv" / "bin" / "datastill"
+    assert run(datastill, "--version", cwd=tmp_path) == "datastill 0.1.0\n"
+    listed = run(datastill, "list", cwd=tmp_path)
+    assert "traces" in listed and "math_answer" in listed
+
+    rows = [{"id": str(n), "prompt": f"What is {n} + {n}?", "reference": str(2 * n)} for n in (1, 2, 3)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = '["The answer is 4.", "The answer is 6."]'
+    run(datastill, "traces", "--prompts", "mine.jsonl", "--out", "traces", "--set", "backend=scripted",
+        f"answers={answers}", "samples_per_prompt=4", cwd=tmp_path)  # fmt: skip
+    run(datastill, "verify", "--traces", "traces", "--out", "verified", "--set", "method=math_answer", cwd=tmp_path)
+    verdicts = pl.read_parquet(tmp_path / "verified" / "verdicts.parquet")
+    traces = pl.read_parquet(tmp_path / "traces" / "part-*.parquet")
+    right = {row["id"]: row["reference"] in row["completion"] for row in traces.iter_rows(named=True)}
+    assert verdicts.height == 12
+    assert {row["id"]: row["status"] == "pass" for row in verdicts.iter_rows(named=True)} == right
