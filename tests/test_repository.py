@@ -11,6 +11,7 @@ import tokenize
 from pathlib import Path
 from typing import Any, get_args
 
+import grimp
 import pytest
 
 from datagen.contracts.stage import find_methods
@@ -84,6 +85,19 @@ def test_a_method_cites_its_source_and_has_a_test_and_a_row(family: str, name: s
     assert f"`{path}`" in (ROOT / "docs" / "methods.md").read_text()
     family_docstring = ast.get_docstring(ast.parse((ROOT / family.replace(".", "/") / "__init__.py").read_text())) or ""
     assert re.search(rf"^{name} ", family_docstring, re.MULTILINE), "the family's __init__ has no line for it"
+
+
+def test_methods_of_a_family_do_not_know_each_other():
+    """But for the one that chooses among them row by row."""
+    graph = grimp.build_graph("datagen", "trainers")
+    modules = {f"{family}.{name}" for family, name in METHODS}
+    known = {
+        (method, other)
+        for method in modules
+        for other in graph.find_modules_directly_imported_by(method) & modules
+        if method.rpartition(".")[0] == other.rpartition(".")[0]
+    }
+    assert {method for method, _ in known} <= {"datagen.verify.by_row"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
