@@ -45,8 +45,10 @@ def find_families() -> list[str]:
 
 
 def summary(module: str) -> str:
-    """The first line of a module's docstring, without importing the module."""
-    spec = importlib.util.find_spec(module)
-    assert spec and spec.origin, module
-    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]
+    """The first line of a module's docstring, found by folder: neither it nor its packages are imported."""
+    package, *names = module.split(".")
+    spec = importlib.util.find_spec(package)
+    assert spec and spec.submodule_search_locations, module
+    path = Path(spec.submodule_search_locations[0], *names)
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]

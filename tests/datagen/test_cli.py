@@ -77,6 +77,14 @@ def test_a_missing_input_has_no_traceback(tmp_path: Path):
     assert ran.returncode == 3 and "gone.jsonl" in ran.stderr and "Traceback" not in ran.stderr
 
 
+def test_list_imports_no_torch():
+    """Oracle: the interpreter's own record. The families' packages may import it, `list` reads their files alone."""
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "datagen.cli", "list"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert ran.returncode == 0 and "polars" in ran.stderr and "torch" not in ran.stderr
+
+
 def test_help_needs_neither_polars_nor_pydantic():
     """Oracle: the interpreter's own record of what it imported."""
     ran = subprocess.run(
