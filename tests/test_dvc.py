@@ -48,9 +48,9 @@ def argument(stage: str, name: str, default: str = "") -> str:
 
 
 def imported(stage: str) -> set[str]:
-    """Files of ours that a stage's module, and the method modules that its params name, import."""
+    """Files of ours that a stage's module, and the method modules that its params name, import or read."""
     module = argument(stage, "-m")
-    section = load_file(ROOT / "params.yaml")[argument(stage, "--section", module.rpartition(".")[2])]
+    section = load_file(ROOT / "params.yaml").get(argument(stage, "--section", module.rpartition(".")[2]), {})
     printed = subprocess.run(
         [sys.executable, "-c", LOADED, module, json.dumps(section)],
         cwd=ROOT,
@@ -58,13 +58,20 @@ def imported(stage: str) -> set[str]:
         text=True,
         check=True,
     ).stdout
+    roots = set(json.loads(printed))
+    if "objective" in section:  # needs torch, so no `parse` loads it
+        roots.add(f"trainers.objectives.{section['objective']}")
     graph = grimp.build_graph("datagen", "trainers")
-    files: set[str] = set()
-    for name in json.loads(printed):
-        for one in {name} | graph.find_upstream_modules(name):
-            path = Path(one.replace(".", "/"))
-            files.add(f"{path}.py" if (ROOT / f"{path}.py").exists() else f"{path}/__init__.py")
-    return {file for file in files if not is_docstring_alone(ROOT / file)}
+    names = roots.union(*map(graph.find_upstream_modules, roots))
+    files = {ROOT / name.replace(".", "/") / "__init__.py" for name in names} | {
+        (ROOT / name.replace(".", "/")).with_suffix(".py") for name in names
+    }
+    code = {file for file in files if file.exists() and not is_docstring_alone(file)}
+    data = {
+        beside for file in code for beside in file.parent.iterdir()
+        if beside.suffix in {".json", ".css", ".html", ".js"} and beside.name in file.read_text()
+    }  # fmt: skip
+    return {file.relative_to(ROOT).as_posix() for file in code | data}
 
 
 def is_docstring_alone(file: Path) -> bool:
@@ -95,7 +102,7 @@ def test_names_are_one(stage: str):
     assert find_stages()[module.rpartition(".")[2]] == module
     section = argument(stage, "--section", module.rpartition(".")[2])
     assert stage == section and STAGES[stage].get("params", [section]) == [section]
-    assert "--params params.yaml" in STAGES[stage]["cmd"]
+    assert ("--params params.yaml" in STAGES[stage]["cmd"]) == ("params" in STAGES[stage])
     metrics = [path for one in STAGES[stage].get("metrics", []) for path in one]
     declared = {*STAGES[stage]["deps"], *STAGES[stage]["outs"], *metrics}
     given = {word for option, word in zip(words(stage), words(stage)[1:], strict=False) if option.startswith("--")}
@@ -127,4 +134,4 @@ def test_the_profiles_are_in_step():
 
 
 def test_the_sections_are_those_of_the_pipeline():
-    assert list(load_file(ROOT / "params.yaml")) == [stage for stage in STAGES if STAGES[stage].get("params") != []]
+    assert list(load_file(ROOT / "params.yaml")) == [stage for stage in STAGES if "params" in STAGES[stage]]
