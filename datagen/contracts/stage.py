@@ -135,7 +135,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
         run = _prepare(stage, arguments)
         _check_out(run.out)
         with _locked(run.out):
-            _configure_logging()
+            configure_logging()
             log.info("%s: start, writes %s", stage.name, run.out)
             metrics = dict(stage.run(run))
         if arguments.metrics:
@@ -381,14 +381,17 @@ def _locked(out: Path) -> Generator[None]:
         yield
 
 
-def _configure_logging() -> None:
+def configure_logging() -> None:
+    """Our own progress and everyone's warnings, on stderr."""
     handler: logging.Handler = logging.StreamHandler()
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler])
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler])
+    for package in PACKAGES:  # of other libraries, warnings alone
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 def _run_facts(run: Run, start: float) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""Checkpoints: training that was killed goes on from its last one, and ends where an unbroken run ends.
+
+    HOME/checkpoints/KEY/
+        lock              held by the training process
+        step-00000120/    complete, as it was written under another name first
+
+KEY is a hash of what determines the result. Only the last checkpoint is kept, and none after the model is in place.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datagen.contracts.errors import LockedError, ParamsError
+from datagen.contracts.home import home
+
+DEFAULT_INTERVAL_S = 120.0
+
+
+def interval_s() -> float:
+    """Seconds of training that a kill may cost: `$DATASTILL_CHECKPOINT_S`, by default 120. Results don't depend on it.
+
+    Raises:
+        ParamsError: it is not a number of seconds.
+    """
+    named = os.environ.get("DATASTILL_CHECKPOINT_S")
+    try:
+        seconds = float(named) if named else DEFAULT_INTERVAL_S
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise ParamsError(f"$DATASTILL_CHECKPOINT_S: expected seconds, 0 for every step (got {named!r})")
+    return seconds
+
+
+def checkpoint_key(facts: Mapping[str, Any]) -> str:
+    """32 hex digits of SHA-256 over the canonical JSON of everything that determines the result."""
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+class Checkpoints:
+    """The checkpoints of one training run."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` need not exist."""
+        self.folder = folder
+
+    @classmethod
+    @contextmanager
+    def open(cls, key: str) -> Iterator["Checkpoints"]:
+        """Those under `key`, locked.
+
+        Raises:
+            LockedError: another process trains the same.
+        """
+        folder = home() / "checkpoints" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise LockedError(
+                    f"the same training runs in process {lock.read().strip()}; wait for it or stop it"
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield cls(folder)
+
+    def latest(self) -> Path | None:
+        """The last complete checkpoint."""
+        return max(self.folder.glob("step-*"), default=None)
+
+    @property
+    def writing(self) -> Path:
+        """Where the next one is written."""
+        return self.folder / ".writing"
+
+    def begin(self) -> None:
+        """Make an empty folder to write the next one into."""
+        shutil.rmtree(self.writing, ignore_errors=True)
+        self.writing.mkdir(parents=True)
+
+    def commit(self, step: int) -> None:
+        """What was written is complete: sync it, give it its name, remove its predecessors."""
+        for file in self.writing.rglob("*"):
+            _sync(file)
+        _sync(self.writing)
+        done = self.folder / f"step-{step:08d}"
+        self.writing.rename(done)
+        _sync(self.folder)
+        for old in self.folder.glob("step-*"):
+            if old != done:
+                shutil.rmtree(old)
+
+    def clear(self) -> None:
+        """Remove them all: the finished model is in place."""
+        shutil.rmtree(self.writing, ignore_errors=True)
+        for done in self.folder.glob("step-*"):
+            shutil.rmtree(done)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

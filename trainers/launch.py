@@ -1,0 +1,76 @@
+"""Run a function in `$DATASTILL_PROCESSES` processes under torchrun, so that a stage's command stays the same.
+
+The workers end with this process, even by SIGKILL.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datagen.contracts import errors
+from datagen.contracts.stage import configure_logging
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def launch(function: str, arguments: Mapping[str, Any], n_processes: int) -> dict[str, Any]:
+    """Call `function` (`module:name`) in every process with `arguments`, which must be JSON; what the first returned.
+
+    Raises:
+        DatastillError: as the function did in the first process.
+        RuntimeError: a process ended without a result; its traceback is on stderr.
+    """
+    with tempfile.TemporaryDirectory(prefix="datastill-launch-") as folder:
+        job, result = Path(folder, "job.json"), Path(folder, "result.json")
+        job.write_text(json.dumps({"function": function, "arguments": dict(arguments), "result": str(result)}))
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
+        libc = ctypes.CDLL(None)
+        done = subprocess.run(
+            [*torchrun, "-m", "trainers.launch", str(job)],
+            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+            check=False,
+        )
+        if not result.exists():
+            raise RuntimeError(f"{function} ended without a result in {n_processes} processes ({done.returncode})")
+        content = json.loads(result.read_text())
+        if "error" in content:
+            raise getattr(errors, content["error"])(content["message"])
+        return content["returned"]
+
+
+def _work(job: Path) -> None:
+    _end_with_parent()
+    configure_logging()
+    content = json.loads(job.read_text())
+    module, name = content["function"].split(":")
+    try:
+        result = {"returned": getattr(importlib.import_module(module), name)(**content["arguments"])}
+    except errors.DatastillError as error:
+        result = {"error": type(error).__name__, "message": str(error)}
+    if os.environ["RANK"] == "0":
+        Path(content["result"]).write_text(json.dumps(result))
+
+
+def _end_with_parent() -> None:
+    poller = select.poll()
+    poller.register(os.pidfd_open(os.getppid()), select.POLLIN)
+
+    def watch() -> None:
+        poller.poll()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    _work(Path(sys.argv[1]))
