@@ -184,14 +184,15 @@ def rates(answers: pl.LazyFrame) -> dict[str, Rate]:
 
 def samples(verified: Path, families: Iterable[str]) -> list[Sample]:
     """One prompt a family, with both a kept and a dropped answer where there is one: by the least hash of its id."""
-    answers = judged(verified).group_by("family", "prompt_id").agg(
-        kept=pl.col("id").filter(pl.col("passed")).min(), dropped=pl.col("id").filter(~pl.col("passed")).min()
-    )  # fmt: skip
+    answers = judged(verified).group_by("family", "prompt_id")
+    passed = pl.col("passed")
+    prompts = answers.agg(kept=pl.col("id").filter(passed).min(), dropped=pl.col("id").filter(~passed).min()).collect()
     chosen: list[Row] = []
     for family in families:
-        of_family = answers.filter(pl.col("family") == family).collect().to_dicts()
-        both = [row for row in of_family if row["kept"] and row["dropped"]]
-        chosen.append(min(both or of_family, key=lambda row: _hash(row["prompt_id"])))
+        of_family = prompts.filter(pl.col("family") == family)
+        both = of_family.drop_nulls()
+        id = min(both["prompt_id"] if len(both) else of_family["prompt_id"], key=_hash)
+        chosen.append(of_family.row(by_predicate=pl.col("prompt_id") == id, named=True))
     kept = _by_id(verified / "part-*.parquet", [row["kept"] for row in chosen])
     dropped = _by_id(verified / "rejected.parquet", [row["dropped"] for row in chosen])
     why = _by_id(verified / "rejections.parquet", [row["dropped"] for row in chosen])
