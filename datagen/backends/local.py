@@ -36,8 +36,8 @@ class Config(Params):
     backend: Literal["local"] = "local"
     model: str = EMBEDDED
     dtype: Literal["float32", "bfloat16"] = "float32"
-    batch_size: int = Field(64, ge=1)
-    max_prompt_tokens: int = Field(1024, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    max_prompt_tokens: int = Field(default=1024, ge=1)
 
 
 @contextmanager

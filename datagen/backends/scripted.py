@@ -31,9 +31,9 @@ class Config(Params):
 
     backend: Literal["scripted"]
     answers: tuple[str, ...] = ()
-    n_words: int = Field(8, ge=1, le=32)
-    fail_every: int = Field(0, ge=0)
-    delay_s: float = Field(0.0, ge=0)
+    n_words: int = Field(default=8, ge=1, le=32)
+    fail_every: int = Field(default=0, ge=0)
+    delay_s: float = Field(default=0.0, ge=0)
 
 
 @contextmanager
