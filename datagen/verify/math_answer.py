@@ -29,7 +29,8 @@ _MAX_DIGITS = 4000  # below the bound at which Python refuses to read an integer
 
 _SIGN = "[-+\N{MINUS SIGN}]"
 _NEGATIVE = ("-", "\N{MINUS SIGN}")
-_NUMERAL = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+|\d+)(?:\.\d+)?|\.\d+"
+_SEPARATOR = r",\\!|,|\{,\}|\\,"
+_NUMERAL = rf"(?:\d{{1,3}}(?:(?:{_SEPARATOR})\d{{3}})+|\d+)(?:\.\d+)?|\.\d+"
 _PLAIN = re.compile(
     rf"(?P<sign>{_SIGN}?)\s*(?:\\?[$£€]\s*)?(?P<inner_sign>{_SIGN}?)"
     rf"(?:(?P<numeral>{_NUMERAL})"
@@ -119,7 +120,7 @@ def parse_number(text: str) -> Number | None:
     if not match:
         return None
     if match["numeral"]:
-        value = Fraction(re.sub(r"\{,\}|\\,|,", "", match["numeral"]))
+        value = Fraction(re.sub(_SEPARATOR, "", match["numeral"]))
     else:
         over, under = match["over"] or match["tex_over"], match["under"] or match["tex_under"]
         if not int(under):
@@ -239,6 +240,7 @@ def _read(text: str) -> list[Any]:
     """Math-Verify's reading, its own timeout off, as the pool has one that holds."""
     from math_verify import parse
 
+    text = text.replace(r"\$", "")
     delimited = re.search(r"\$|\\[(\[]", text)
     as_formula = not delimited and ("\\" in text or not _WORD.search(text))
     return parse(f"${text}$" if as_formula else text, parsing_timeout=None, raise_on_error=True)  # pyright: ignore[reportArgumentType]

@@ -133,6 +133,8 @@ def test_beyond_plain_numbers():
         ("The answer is 0.5.", "50%"): "pass",
         ("The answer is 1%.", "100%"): "fail",
         ("It costs 5 million dollars.\nThe answer is 5 million dollars.", "5,000,000"): "pass",
+        (r"\boxed{\$15,\!000}", "15000"): "pass",
+        (r"\boxed{\$15,\!000}", r"\sqrt{2}"): "fail",
         (r"\boxed{(1, 2)}", "1 < x < 2"): "unparsed",  # Math-Verify says yes in one order, no in the other
         ("I do not know.", "5"): "unparsed",
         ("", "5"): "unparsed",
