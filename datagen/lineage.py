@@ -239,6 +239,8 @@ def _ending(attempt: Mapping[str, Any]) -> "Text":
         end, style = "dropped", "bold red"
     elif attempt["trained"]:
         end, style = "kept and trained on", "bold green"
+    elif unmet := [verdict["status"] for verdict in attempt["verdicts"] if verdict["status"] != "pass"]:
+        end, style = f"judged {unmet[0]}", "bold red"
     else:
         end, style = "kept", "bold green"
     return _line("attempt", attempt["id"], style="bold").append(f"  {end}", style=style)

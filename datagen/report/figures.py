@@ -84,7 +84,7 @@ class Figures:
     Attributes:
         steps: of the funnel: `prompts`, `traces`, `verified`, and `student` where one was trained.
         rates: who ("teacher", "before", "after") to family (or `ALL`) to rate.
-        gain: of the verified rate by training, in [-1, 1]: the mean and the ends of its 95 % interval.
+        gain: of the verified rate by training, in [-1, 1]: `mean`, and `low` and `high`, the ends of its 95 % interval.
         tokens: of the prompts and of the answers in the traces.
         losses: (step, nats a token).
         runs: stage to what its run measured, None where nothing was.
@@ -97,7 +97,7 @@ class Figures:
     tokens: tuple[int, int]
     runs: Mapping[str, Mapping[str, Any] | None]
     manifests: Mapping[str, Mapping[str, Any]]
-    gain: tuple[float, float, float] | None = None
+    gain: Mapping[str, float] | None = None
     losses: Sequence[tuple[int, float]] = ()
     unseen: Sequence[Unseen] = ()
 
@@ -111,11 +111,14 @@ def count(datasets: Mapping[str, Path], run_metrics: Path | None) -> Figures:
     """
     manifests = {name: read_manifest(datasets[name]) for name in RUNS if name in datasets}
     teacher = rates(judged(datasets["verified"]))
-    families = [family for family in teacher if family != ALL]
+    families = [family for family in teacher if family != ALL][:MAX_FAMILIES]
+    judged_student = manifests["evaluation"]["figures"] if "evaluation" in manifests else None
     return Figures(
         steps={name: _step(manifests[name], note) for name, note in _notes(datasets, manifests).items()},
-        rates={"teacher": teacher},
-        samples=samples(datasets["verified"], families[:MAX_FAMILIES]),
+        rates={"teacher": teacher} | (_student_rates(judged_student) if judged_student else {}),
+        gain=judged_student["difference"] if judged_student else None,
+        samples=samples(datasets["verified"], families),
+        unseen=unseen(datasets["evaluation"]) if judged_student else [],
         tokens=n_tokens(datasets["traces"]),
         losses=_read_losses(datasets["student"]) if "student" in datasets else [],
         runs={RUNS[name]: _read_run(run_metrics, RUNS[name]) for name in manifests},
@@ -140,6 +143,15 @@ def _notes(datasets: Mapping[str, Path], manifests: Mapping[str, Mapping[str, An
 def _step(manifest: Mapping[str, Any], note: str) -> Step:
     rows = manifest["rows"]
     return Step(note=note, n_in=rows["in"], n_out=rows["out"], reasons=manifest["rejected"])
+
+
+def _student_rates(figures: Mapping[str, Any]) -> dict[str, dict[str, Rate]]:
+    """Before and after training, from what evaluate_lm counted: one answer a prompt, a missing one not verified."""
+    counted = {ALL: {"n": figures["n_prompts"]} | figures["verified_rate"]} | figures["by_family"]
+    return {
+        who: {family: _wilson(round(row[who] * row["n"]), row["n"], row["n"]) for family, row in counted.items()}
+        for who in ("before", "after")
+    }
 
 
 def _read_losses(student: Path) -> list[tuple[int, float]]:
@@ -204,6 +216,32 @@ def samples(verified: Path, families: Iterable[str]) -> list[Sample]:
     ]
 
 
+def unseen(evaluation: Path) -> list[Unseen]:
+    """One prompt a family that the student answered before and after training, by the least hash of its id."""
+    answers = pl.scan_parquet(evaluation / "part-*.parquet").select("id", "family", "prompt_id", "teacher")
+    pairs = answers.collect().pivot("teacher", index=["family", "prompt_id"], values="id").drop_nulls()
+    ids = [min(of_family["prompt_id"], key=_hash) for of_family in pairs.sort("family").partition_by("family")]
+    chosen = {row["prompt_id"]: row for row in pairs.filter(pl.col("prompt_id").is_in(ids)).to_dicts()}
+    wanted = [row[who] for row in chosen.values() for who in ("before", "after")]
+    rows = _by_id(evaluation / "part-*.parquet", wanted)
+    verdicts = _by_id(evaluation / "verdicts.parquet", wanted)
+    why = {
+        id: {"reason": verdict["reason"] or verdict["status"], "detail": verdict["detail"] or ""}
+        for id, verdict in verdicts.items()
+        if verdict["status"] != "pass"
+    }
+    return [
+        Unseen(
+            family=chosen[id]["family"],
+            before=rows[chosen[id]["before"]],
+            after=rows[chosen[id]["after"]],
+            before_why=why.get(chosen[id]["before"]),
+            after_why=why.get(chosen[id]["after"]),
+        )
+        for id in ids[:MAX_FAMILIES]
+    ]
+
+
 def n_tokens(traces: Path) -> tuple[int, int]:
     """Tokens of the prompts and of the answers in a dataset of Traces, as the teacher counted them."""
     sums = pl.scan_parquet(traces / "part-*.parquet").select(
@@ -217,10 +255,15 @@ def _rate(x: float, n: float, xx: float, xn: float, nn: float, m: int) -> Rate:
     p = x / n
     variance = (xx - 2 * p * xn + p * p * nn) * m / max(1, m - 1) / n**2  # of the ratio x / n, prompts as clusters
     effective = min(n, p * (1 - p) / variance) if variance > 0 else float(m)
-    spread = Z_95 / (1 + Z_95**2 / effective)
-    centre = (p + Z_95**2 / (2 * effective)) / (1 + Z_95**2 / effective)
-    half = spread * math.sqrt(p * (1 - p) / effective + Z_95**2 / (4 * effective**2))
-    return Rate(n_passed=int(x), n=int(n), low=max(0.0, centre - half), high=min(1.0, centre + half))
+    return _wilson(int(x), int(n), effective)
+
+
+def _wilson(n_passed: int, n: int, effective: float) -> Rate:
+    """The rate with Wilson's interval as of `effective` answers."""
+    p, z2 = n_passed / n, Z_95**2
+    centre = (p + z2 / (2 * effective)) / (1 + z2 / effective)
+    half = Z_95 / (1 + z2 / effective) * math.sqrt(p * (1 - p) / effective + z2 / (4 * effective**2))
+    return Rate(n_passed=n_passed, n=n, low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
 def _by_id(table: Path, ids: Iterable[str | None]) -> dict[str, Row]:

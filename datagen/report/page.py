@@ -70,7 +70,7 @@ def _header(figures: Figures) -> str:
             f"saw pass every check, before and after training on {figures.steps['student'].n_out:,} verified answers."
         )
         if figures.gain:
-            mean, low, high = (100 * value for value in figures.gain)
+            mean, low, high = (100 * figures.gain[name] for name in ("mean", "low", "high"))
             lead += f" The gain is {mean:.1f} points, 95 % interval {low:.1f} to {high:.1f}."
     else:
         headline = f'<span class="to">{_percent(verified.n_out / max(1, verified.n_in))}</span>'
@@ -299,7 +299,9 @@ def _origins(manifests: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _origin(manifest: Mapping[str, Any]) -> str:
     said = {
-        key: manifest[key] for key in ("method", "teacher", "base", "paper", "sources", "licences") if manifest.get(key)
+        key: manifest[key]
+        for key in ("method", "teacher", "base", "models", "paper", "sources", "licences")
+        if manifest.get(key)
     }
     lines = "".join(f"<div>{key}: <code>{_text(_value(value))}</code></div>" for key, value in said.items())
     params = "".join(

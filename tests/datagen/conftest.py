@@ -21,7 +21,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_pipeline(root: Path, n_prompts: int = 6, n_samples: int = 3) -> None:
-    """data/prompts, data/traces, data/verified and models/student, trained on what was kept.
+    """data/prompts, data/traces, data/verified, models/student, trained on what was kept, and data/evaluation.
 
     Of each prompt's attempts 0 passes, 1 fails and 2 got no answer. One raw row is no prompt.
     """
@@ -105,3 +105,33 @@ def write_pipeline(root: Path, n_prompts: int = 6, n_samples: int = 3) -> None:
     }  # fmt: skip
     (student / "manifest.json").write_text(json.dumps(manifest))
     (student / "loss.json").write_text(json.dumps([{"step": i, "loss": 2.0 / i} for i in range(1, 9)]))
+    write_evaluation(root)
+
+
+def write_evaluation(root: Path) -> None:
+    """data/evaluation: of four unseen prompts, two a family, the student passes h0 before training, h0 to h2 after."""
+    passes = {"before": 1, "after": 3}
+    prompts = [
+        Prompt(id=f"h{i}", messages=[{"role": "user", "content": f"Use gnu{i}."}], family=FAMILIES[i % 2])
+        for i in range(4)
+    ]
+    rate = {who: n / len(prompts) for who, n in passes.items()}
+    figures = {
+        "n_prompts": len(prompts), "verified_rate": rate, "difference": {"mean": 0.5, "low": 0.0, "high": 1.0},
+        "by_family": {
+            "one_keyword": {"n": 2, "before": 0.5, "after": 1.0}, "repeat": {"n": 2, "before": 0.0, "after": 0.5}
+        },
+    }  # fmt: skip
+    manifest = {"stage": "evaluate_lm", "method": "by_row", "params": {}, "inputs": {}, "figures": figures}
+    with DatasetWriter(root / "data" / "evaluation", Trace, manifest, tables={"verdicts": Verdict}) as writer:
+        for i, prompt in enumerate(prompts):
+            writer.read(len(passes))
+            for who, n_passed in passes.items():
+                id = f"{prompt.id}#0.{who.encode().hex()[:8]}"
+                writer.write(Trace(id=id, prompt=prompt, completion=f"{who} {HOSTILE}", teacher=who))
+                status = "pass" if i < n_passed else "fail"
+                reason = None if status == "pass" else "keywords:existence"
+                writer.add(
+                    "verdicts",
+                    Verdict(id=id, method="by_row", status=status, score=float(status == "pass"), reason=reason),
+                )

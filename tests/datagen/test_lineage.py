@@ -44,6 +44,14 @@ def test_a_dropped_prompt_says_why(pipeline: Path):
     assert not found["attempts"]
 
 
+def test_an_answer_of_the_student_is_found_with_its_verdict(pipeline: Path):
+    """The student failed h1 before training and passed it after."""
+    before, after = way(pipeline, "h1")["attempts"]
+    assert [one["verdicts"][0]["status"] for one in (before, after)] == ["fail", "pass"]
+    shown = why(pipeline, "h1").stdout
+    assert "judged fail" in shown and shown.count("  kept\n") == 1
+
+
 def test_the_start_of_an_id_is_enough(pipeline: Path):
     assert way(pipeline, "p2#1")["id"] == "p2#1.00000001"
     assert way(pipeline, "animals")["id"] == "animals.txt:99"

@@ -10,17 +10,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datagen.report.figures import ALL, judged, rates, samples
+from datagen.report.figures import ALL, judged, rates, samples, unseen
 from tests.datagen.conftest import HOSTILE
 
 INPUTS = ("prompts", "traces", "verified")
+STUDENT = ("--student", "models/student", "--evaluation", "data/evaluation")
 
 
 def report(pipeline: Path, out: Path, *more: str) -> None:
     inputs = [word for name in INPUTS for word in (f"--{name}", f"data/{name}")]
-    command = [sys.executable, "-m", "datagen.stages.report", *inputs, "--student", "models/student", "--out", str(out)]
+    command = [sys.executable, "-m", "datagen.stages.report", *inputs, "--out", str(out), *more]
     environment = {"DATASTILL_HOME": str(out.parent / "home"), "PATH": "/usr/bin:/bin"}
-    ran = subprocess.run([*command, *more], cwd=pipeline, capture_output=True, text=True, env=environment)
+    ran = subprocess.run(command, cwd=pipeline, capture_output=True, text=True, env=environment)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -46,7 +47,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("page") / "report"
-    report(pipeline, out)
+    report(pipeline, out, *STUDENT)
     return (out / "index.html").read_text()
 
 
@@ -74,6 +75,25 @@ def test_counts_shown_are_the_datasets_counts(page: str, pipeline: Path):
     assert f"<dd>{tokens}</dd><dt>tokens of all answers" in page
 
 
+def test_the_student_s_rates_are_those_of_its_verdicts(page: str, pipeline: Path):
+    """Oracle: the verdicts joined to the answers, counted apart: 1 of 4 before, 3 of 4 after."""
+    answers = pl.read_parquet(pipeline / "data" / "evaluation" / "part-*.parquet")
+    verdicts = pl.read_parquet(pipeline / "data" / "evaluation" / "verdicts.parquet").select("id", "status")
+    passed = answers.join(verdicts, on="id").group_by("teacher").agg((pl.col("status") == "pass").mean() * 100)
+    rate = dict(passed.iter_rows())
+    assert f"{rate['before']:.0f}\u202f% → {rate['after']:.0f}\u202f%" in Page(page).text.replace("  ", " ")
+    assert "The gain is 50.0 points, 95 % interval 0.0 to 100.0" in page
+
+
+def test_unseen_answers_are_labelled_by_their_verdicts(pipeline: Path):
+    """h0 passed both times; h1 and h2 only after training; h3 never, under keywords:existence."""
+    for one in unseen(pipeline / "data" / "evaluation"):
+        n = int(one.before["prompt_id"][1:])
+        assert (one.before_why is None, one.after_why is None) == (n < 1, n < 3)
+        assert one.before_why is None or one.before_why["reason"] == "keywords:existence"
+        assert one.before["completion"].startswith("before") and one.after["completion"].startswith("after")
+
+
 def test_a_sample_has_a_kept_and_a_dropped_answer_to_one_prompt(pipeline: Path):
     """By construction sample 0 was kept and sample 1 dropped, under keywords:existence."""
     for sample in samples(pipeline / "data" / "verified", ["one_keyword", "repeat"]):
@@ -84,8 +104,8 @@ def test_a_sample_has_a_kept_and_a_dropped_answer_to_one_prompt(pipeline: Path):
 
 
 def test_the_page_is_small_and_the_same_each_time(pipeline: Path, page: str, tmp_path: Path):
-    report(pipeline, tmp_path / "report")
-    report(pipeline, tmp_path / "report")  # replaces its own
+    report(pipeline, tmp_path / "report", *STUDENT)
+    report(pipeline, tmp_path / "report", *STUDENT)  # replaces its own
     assert (tmp_path / "report" / "index.html").read_text() == page
     assert len(page.encode()) < 1_000_000
 

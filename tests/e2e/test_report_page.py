@@ -12,6 +12,7 @@ import pytest
 from datagen.doctor import BROWSERS
 from tests.datagen.conftest import write_pipeline
 
+STUDENT = ("--student", "models/student", "--evaluation", "data/evaluation")
 pytestmark = pytest.mark.e2e
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
@@ -26,7 +27,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pipeline(root)
     inputs = [word for name in ("prompts", "traces", "verified") for word in (f"--{name}", f"data/{name}")]
     subprocess.run(
-        [sys.executable, "-m", "datagen.cli", "report", *inputs, "--student", "models/student", "--out", "report"],
+        [sys.executable, "-m", "datagen.cli", "report", *inputs, *STUDENT, "--out", "report"],
         cwd=root, check=True, env={"DATASTILL_HOME": str(root / "home"), "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     return root / "report" / "index.html"
@@ -52,7 +53,7 @@ def test_the_figures_are_in_the_page_that_the_browser_built(page: Path, browse: 
     """Six prompts, twelve answers, six kept; the hostile text is text."""
     dom = browse(page, "--dump-dom")
     assert "<dd>6</dd><dt>prompts</dt>" in dom and "<dd>12</dd><dt>answers judged</dt>" in dom
-    assert "6 kept" in dom and "keywords:existence" in dom and "<polyline" in dom
+    assert "6 kept" in dom and "keywords:existence" in dom and "25\u202f%" in dom and "<polyline" in dom
     assert "<script" not in dom and "<img" not in dom and "&lt;script&gt;" in dom
 
 
