@@ -1,0 +1,98 @@
+"""The same questions by EleutherAI's LM Evaluation Harness, as a check on our own figures.
+
+Gao et al. A framework for few-shot language model evaluation. https://doi.org/10.5281/zenodo.10256836. The task is its
+`gsm8k` without examples: chat template, greedy, the last number of the answer (its filter `flexible-extract`).
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from datagen.contracts.errors import MissingError, ParamsError
+from datagen.contracts.records import Prompt
+
+TASK = "datastill_gsm8k"
+FILTER = "flexible-extract"
+
+
+def check_harness() -> None:
+    """Fail before any work where the harness is not installed.
+
+    Raises:
+        MissingError: with the command that installs it.
+    """
+    if find_spec("lm_eval") is None:
+        raise MissingError("harness=lm_eval needs the package lm-eval: `pip install lm-eval`, or set harness=none")
+
+
+def answerable(prompts: Sequence[Prompt]) -> list[int]:
+    """Positions of the prompts that the harness can judge: one user turn with a reference and no constraints.
+
+    Raises:
+        ParamsError: there is none.
+    """
+    positions = [
+        i for i, prompt in enumerate(prompts)
+        if prompt.reference is not None and not prompt.constraints and len(prompt.messages) == 1
+    ]  # fmt: skip
+    if not positions:
+        raise ParamsError("harness=lm_eval: no prompt has a number as its reference; add some, or set harness=none")
+    return positions
+
+
+def lm_eval_accuracy(
+    student: Path, prompts: Sequence[Prompt], *, device: str, dtype: str, batch_size: int, max_new_tokens: int
+) -> tuple[float, float]:
+    """Accuracy of the model in the folder `student`, in [0, 1], and its standard error."""
+    from lm_eval import simple_evaluate
+
+    with tempfile.TemporaryDirectory(prefix="datastill-harness-") as folder:
+        file = Path(folder, "rows.jsonl")
+        rows = [{"prompt": prompt.text, "reference": prompt.reference} for prompt in prompts]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        results: Any = simple_evaluate(  # untyped
+            model="hf",
+            model_args={"pretrained": str(student), "dtype": dtype},
+            tasks=[_task(file, folder, max_new_tokens)],
+            device=device,
+            batch_size=batch_size,
+            apply_chat_template=True,
+            bootstrap_iters=0,  # the standard error of a mean has a closed form
+        )
+    found = results["results"][TASK]
+    return found[f"exact_match,{FILTER}"], found[f"exact_match_stderr,{FILTER}"]
+
+
+def _task(file: Path, cache: str, max_new_tokens: int) -> dict[str, Any]:
+    return {
+        "task": TASK,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}, "cache_dir": cache},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{reference}}",
+        "generation_kwargs": {"until": [], "do_sample": False, "temperature": 0.0, "max_gen_toks": max_new_tokens},
+        "filter_list": [
+            {
+                "name": FILTER,
+                "filter": [
+                    {"function": "regex", "group_select": -1, "regex_pattern": r"(-?[$0-9.,]{2,})|(-?[0-9]+)"},
+                    {"function": "take_first"},
+                ],
+            }
+        ],
+        "metric_list": [
+            {
+                "metric": "exact_match",
+                "aggregation": "mean",
+                "higher_is_better": True,
+                "ignore_case": True,
+                "ignore_punctuation": False,
+                "regexes_to_ignore": [",", r"\$", r"(?s).*#### ", r"\.$"],
+            }
+        ],
+    }
