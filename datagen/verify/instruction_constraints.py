@@ -4,7 +4,8 @@ Zhou et al. Instruction-Following Evaluation for Large Language Models. 2023. ar
 section 2.1 for what each means; names and arguments are those of the benchmark's file. Types of our own are named
 `datastill:`. This is the strict reading: the completion is checked as it stands, less white space at its ends.
 Where the paper is silent: upper and lower case are the same in keywords; a forbidden word is a whole word, a keyword
-may stand inside another word; a sentence ends on one or more of . ! ? before white space or the end.
+may stand inside another word; a sentence ends on one or more of . ! ? before white space or the end. An answer that was
+cut at its length limit follows nothing: what is missing could break any instruction.
 """
 
 import json
@@ -18,6 +19,7 @@ from datagen.contracts.records import Constraint, Trace, Verdict
 
 NAME = "instruction_constraints"
 Relation = Literal["less than", "at least"]
+_NO_JSON = object()
 
 
 class Config(Params):
@@ -27,7 +29,7 @@ class Config(Params):
 
 
 def instruction_constraints(config: Config, traces: Iterable[Trace]) -> Iterator[Verdict]:
-    """One verdict a trace: `pass` where all constraints are met; the score is the share that are.
+    """One verdict a trace: `pass` where all constraints are met and the answer is whole; the score is the share met.
 
     Raises:
         DataError: an instruction type that is not in CHECKS, or arguments that it does not take.
@@ -36,16 +38,18 @@ def instruction_constraints(config: Config, traces: Iterable[Trace]) -> Iterator
     for trace in traces:
         constraints = trace.prompt.constraints
         failed = [constraint for constraint in constraints if not is_met(constraint, trace)]
+        score = 1 - len(failed) / max(len(constraints), 1)
         if not constraints:
             detail = "the prompt carries no constraints"
             yield Verdict(id=trace.id, method=NAME, status="error", score=0.0, reason="no_constraints", detail=detail)
         elif failed:
             detail = "not met: " + "; ".join(f"{constraint['id']} {constraint['kwargs']}" for constraint in failed)
-            score = 1 - len(failed) / len(constraints)
-            reason = failed[0]["id"]
-            yield Verdict(id=trace.id, method=NAME, status="fail", score=score, reason=reason, detail=detail)
+            yield Verdict(id=trace.id, method=NAME, status="fail", score=score, reason=failed[0]["id"], detail=detail)
+        elif trace.finish_reason == "length":
+            detail = "the answer was cut at its length limit"
+            yield Verdict(id=trace.id, method=NAME, status="fail", score=score, reason="cut_off", detail=detail)
         else:
-            yield Verdict(id=trace.id, method=NAME, status="pass", score=1.0)
+            yield Verdict(id=trace.id, method=NAME, status="pass", score=score)
 
 
 def is_met(constraint: Constraint, trace: Trace) -> bool:
@@ -93,7 +97,7 @@ def number_bullet_lists(text: str, *, num_bullets: int) -> bool:
 
 def json_format(text: str) -> bool:
     """The whole text is JSON; a code fence around it is allowed."""
-    return _json(text) is not None
+    return _json(text) is not _NO_JSON
 
 
 def quotation(text: str) -> bool:
@@ -126,11 +130,6 @@ def exact_text(text: str, *, expected: str) -> bool:
     return text == expected
 
 
-def short_answer(text: str, *, expected: str) -> bool:
-    """This answer and nothing else; case, quotation marks and an end mark don't matter."""
-    return text.strip("\"'.! ").lower() == expected.lower()
-
-
 def opening(text: str, *, phrase: str) -> bool:
     """The text starts with the phrase; case and quotation marks around it don't matter."""
     return bool(re.match(rf"[\"'\u201c]?{re.escape(phrase)}\b", text, re.IGNORECASE))
@@ -139,16 +138,6 @@ def opening(text: str, *, phrase: str) -> bool:
 def one_question(text: str) -> bool:
     """One sentence, and that a question."""
     return text.endswith("?") and len(_sentences(text)) == 1
-
-
-def comma_list(text: str, *, num_items: int) -> bool:
-    """One line of exactly so many different items with commas between them, each of at most four words."""
-    items = [item.strip(" .").lower() for item in text.split(",")]
-    return (
-        "\n" not in text
-        and len(set(items)) == len(items) == num_items
-        and all(1 <= len(item.split()) <= 4 for item in items)
-    )
 
 
 def json_object(text: str, *, expected: dict[str, Any]) -> bool:
@@ -170,12 +159,12 @@ def _sentences(text: str) -> list[str]:
 
 
 def _json(text: str) -> Any:
-    """What the text holds as JSON, also inside one code fence; None where it is not JSON."""
+    """What the text holds as JSON, also inside one code fence; _NO_JSON where it is not JSON."""
     fenced = re.fullmatch(r"```(?:json)?\s*\n(.*?)\n\s*```", text, re.DOTALL | re.IGNORECASE)
     try:
         return json.loads(fenced.group(1) if fenced else text)
-    except json.JSONDecodeError:
-        return None
+    except (ValueError, RecursionError):  # RecursionError: nested more than a thousand deep
+        return _NO_JSON
 
 
 CHECKS: dict[str, Callable[..., bool]] = {
@@ -192,9 +181,7 @@ CHECKS: dict[str, Callable[..., bool]] = {
     "change_case:english_lowercase": english_lowercase,
     "punctuation:no_comma": no_comma,
     "datastill:exact_text": exact_text,
-    "datastill:short_answer": short_answer,
     "datastill:opening": opening,
     "datastill:one_question": one_question,
-    "datastill:comma_list": comma_list,
     "datastill:json_object": json_object,
 }

@@ -1,0 +1,156 @@
+import json
+from typing import Any
+
+import pytest
+
+from datagen.contracts.errors import DataError
+from datagen.contracts.records import Constraint, Prompt, Trace
+from datagen.verify.instruction_constraints import CHECKS, Config, instruction_constraints
+
+# Oracle of every row: read and judged by hand against the type's description in arXiv:2311.07911, table 1, or in ours.
+BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
+    "keywords:existence": [
+        ({"keywords": ["lamp"]}, ["The Lamp is lit.", "Two lamps."], ["The light is on.", ""]),
+        ({"keywords": ["fox", "hen"]}, ["A hen met a fox."], ["A fox.", "A hen."]),
+    ],
+    "keywords:frequency": [
+        (
+            {"keyword": "fish", "frequency": 2, "relation": "at least"},
+            ["Fish eat fish.", "fish, fish, fish"],
+            ["One fish."],
+        ),
+        ({"keyword": "fish", "frequency": 2, "relation": "less than"}, ["One fish.", "None."], ["Fish eat fish."]),
+    ],
+    "keywords:forbidden_words": [
+        ({"forbidden_words": ["red", "Old"]}, ["I hired a golden barn.", ""], ["A RED barn.", "An old barn."])
+    ],
+    "length_constraints:number_words": [
+        ({"num_words": 4, "relation": "less than"}, ["It's well-made, yes.", ""], ["It is made well."]),
+        ({"num_words": 3, "relation": "at least"}, ["One two 3", "a - b - c"], ["one -- two"]),
+    ],
+    "length_constraints:number_sentences": [
+        ({"num_sentences": 2, "relation": "less than"}, ["Just one!", "No end mark", "It is 3.5 m."], ["One. Two"]),
+        ({"num_sentences": 2, "relation": "at least"}, ['"Why?" he asked. "So."', "One?! Two..."], ["Only one..."]),
+    ],
+    "detectable_format:number_bullet_lists": [
+        ({"num_bullets": 2}, ["* a\n* b", "Here:\n - a\n - b"], ["* a", "* a\n* b\n* c", "*a* and *b*", "1. a\n2. b"])
+    ],
+    "detectable_format:json_format": [
+        (
+            {},
+            ['{"a": [1, 2]}', "7", "null", '```json\n{"a": 1}\n```', "```\n[]\n```"],
+            ["{'a': 1}", 'Here: {"a": 1}', '{"a": 1', "[" * 100_000, "9" * 5000 + "]", ""],
+        )
+    ],
+    "detectable_format:title": [
+        ({}, ["<<poem of joy>>", "<<A>>\nOnce."], ["<title>", "<<>>", "<< >>", "<<never\nclosed>>"])
+    ],
+    "startend:quotation": [({}, ['"Yes."'], ["Yes.", '"Yes', 'He said "yes"', '"'])],
+    "change_case:english_capital": [({}, ["ALL OF IT, 3 TIMES!"], ["ALL BUT one", "3"])],
+    "change_case:english_lowercase": [({}, ["all of it, 3 times!"], ["All of it", "3"])],
+    "punctuation:no_comma": [({}, ["None here; none."], ["One, here", ""])],
+    "datastill:exact_text": [
+        (
+            {"expected": "In unity is strength."},
+            ["In unity is strength."],
+            ["In unity is strength", "in unity is strength."],
+        )
+    ],
+    "datastill:opening": [
+        (
+            {"phrase": "Long ago"},
+            ["Long ago, a fox sat.", "long ago it was", '"Long ago" it was.'],
+            ["It was long ago.", "Long agone"],
+        )
+    ],
+    "datastill:one_question": [
+        ({}, ["Who is it?", "So, who is it?"], ["Ask me. Who is it?", "Who is it? I know.", "Who? Me?", "Who is it"])
+    ],
+    "datastill:json_object": [
+        (
+            {"expected": {"name": "Tom", "age": 7}},
+            ['{"age": 7, "name": "Tom"}', '```json\n{"name": "Tom", "age": 7}\n```'],
+            ['{"name": "Tom", "age": "7"}', '{"name": "Tom"}', '{"name": "Tom", "age": 7, "sex": "m"}', "Tom, 7"],
+        )
+    ],
+}
+
+
+def trace(completion: str, constraints: list[Constraint], finish_reason: str = "stop") -> Trace:
+    return Trace(
+        id="t",
+        prompt=Prompt(id="p", messages=[], constraints=constraints),
+        completion=completion,
+        finish_reason=finish_reason,
+    )
+
+
+def constraint(kind: str, **kwargs: Any) -> Constraint:
+    return {"id": kind, "kwargs": json.dumps(kwargs)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "completion", "met"),
+    [
+        (kind, kwargs, completion, met)
+        for kind, cases in BY_HAND.items()
+        for kwargs, good, bad in cases
+        for met, completions in ((True, good), (False, bad))
+        for completion in completions
+    ],
+)
+def test_types_against_judgement_by_hand(kind: str, kwargs: dict[str, Any], completion: str, met: bool):
+    """Examples that a person judged; white space around the completion does not matter."""
+    (verdict,) = instruction_constraints(Config(), [trace(f"\n{completion}  ", [constraint(kind, **kwargs)])])
+    assert verdict.status == ("pass" if met else "fail")
+
+
+def test_every_type_has_examples():
+    """The table of examples and the table of checks name the same types."""
+    assert CHECKS.keys() == BY_HAND.keys()
+
+
+def test_score_is_the_share_met_and_the_reason_the_first_that_is_not():
+    """By hand: of three constraints the second and third fail."""
+    constraints = [
+        constraint("punctuation:no_comma"),
+        constraint("startend:quotation"),
+        constraint("detectable_format:title"),
+    ]
+    (verdict,) = instruction_constraints(Config(), [trace("plain", constraints)])
+    assert (verdict.status, verdict.reason) == ("fail", "startend:quotation")
+    assert verdict.score == pytest.approx(1 / 3)
+    assert verdict.detail == "not met: startend:quotation {}; detectable_format:title {}"
+
+
+def test_an_answer_that_was_cut_does_not_pass():
+    """By definition; a constraint that is not met comes first."""
+    met, unmet = constraint("punctuation:no_comma"), constraint("startend:quotation")
+    cut, worse = instruction_constraints(Config(), [trace("plain", [met], "length"), trace("plain", [unmet], "length")])
+    assert (cut.status, cut.reason, cut.score) == ("fail", "cut_off", 1.0)
+    assert (worse.reason, worse.score) == ("startend:quotation", 0.0)
+
+
+def test_no_constraints_is_an_error_and_null_arguments_are_absent():
+    """IFEval's file writes every argument of every type, null where it does not apply."""
+    null: Constraint = {"id": "startend:quotation", "kwargs": '{"keywords": null, "num_words": null}'}
+    nothing, quoted = instruction_constraints(Config(), [trace("x", []), trace('"x"', [null])])
+    assert (nothing.status, nothing.reason, quoted.status) == ("error", "no_constraints", "pass")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (constraint("startend:quotes"), "unknown instruction 'startend:quotes'"),
+        (constraint("keywords:existence", words=["a"]), "keywords:existence cannot be checked"),
+        (constraint("keywords:frequency", keyword="a", frequency=1, relation="more"), "'less than' or 'at least'"),
+        (constraint("length_constraints:number_words", num_words="4", relation="less than"), "cannot be checked"),
+        ({"id": "startend:quotation", "kwargs": "{"}, "cannot be checked"),
+        ({"id": "startend:quotation", "kwargs": "[]"}, "cannot be checked"),
+    ],
+)
+def test_what_cannot_be_checked_names_the_trace(bad: Constraint, message: str):
+    """A row of data that is wrong ends in one line that says which."""
+    with pytest.raises(DataError, match=message) as raised:
+        list(instruction_constraints(Config(), [trace("x", [bad])]))
+    assert "trace 't'" in str(raised.value)
