@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from datagen.contracts.dataset import read_manifest
+from datagen.contracts.errors import DataError
 
 Z_95 = 1.959964  # the normal distribution's 97.5 % point
 ALL = "all families"
@@ -108,8 +109,11 @@ def count(datasets: Mapping[str, Path], run_metrics: Path | None) -> Figures:
     Args:
         datasets: `prompts`, `traces` and `verified`, and any of `prompts_heldout`, `student` and `evaluation`.
         run_metrics: folder that holds `NAME.run.json` of the runs that were measured.
+
+    Raises:
+        DataError: a dataset is missing, or was written by another stage than it is given for.
     """
-    manifests = {name: read_manifest(datasets[name]) for name in RUNS if name in datasets}
+    manifests = {name: _read_manifest(name, datasets[name]) for name in RUNS if name in datasets}
     teacher = rates(judged(datasets["verified"]))
     families = [family for family in teacher if family != ALL][:MAX_FAMILIES]
     judged_student = manifests["evaluation"]["figures"] if "evaluation" in manifests else None
@@ -124,6 +128,15 @@ def count(datasets: Mapping[str, Path], run_metrics: Path | None) -> Figures:
         runs={RUNS[name]: _read_run(run_metrics, RUNS[name]) for name in manifests},
         manifests=manifests,
     )
+
+
+def _read_manifest(name: str, dataset: Path) -> Row:
+    manifest = read_manifest(dataset)
+    if not RUNS[name].startswith(manifest.get("stage", "?")):
+        raise DataError(
+            f"{dataset}: expected what {RUNS[name]} writes, found {manifest.get('stage', 'another folder')}"
+        )
+    return manifest
 
 
 def _notes(datasets: Mapping[str, Path], manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -17,11 +17,15 @@ INPUTS = ("prompts", "traces", "verified")
 STUDENT = ("--student", "models/student", "--evaluation", "data/evaluation")
 
 
-def report(pipeline: Path, out: Path, *more: str) -> None:
+def run(pipeline: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     inputs = [word for name in INPUTS for word in (f"--{name}", f"data/{name}")]
     command = [sys.executable, "-m", "datagen.stages.report", *inputs, "--out", str(out), *more]
     environment = {"DATASTILL_HOME": str(out.parent / "home"), "PATH": "/usr/bin:/bin"}
-    ran = subprocess.run(command, cwd=pipeline, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, cwd=pipeline, capture_output=True, text=True, env=environment)
+
+
+def report(pipeline: Path, out: Path, *more: str) -> None:
+    ran = run(pipeline, out, *more)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -72,7 +76,7 @@ def test_counts_shown_are_the_datasets_counts(page: str, pipeline: Path):
     for reason, n in dropped["reason"].value_counts().iter_rows():
         assert f"<code>{reason}</code></td>" in page and f'<td class="number">{n}</td>' in page
     tokens = pl.read_parquet(pipeline / "data" / "traces" / "part-*.parquet")["n_completion_tokens"].sum()
-    assert f"<dd>{tokens}</dd><dt>tokens of all answers" in page
+    assert f"<dd>{tokens}</dd><dt>answer tokens" in page
 
 
 def test_the_student_s_rates_are_those_of_its_verdicts(page: str, pipeline: Path):
@@ -130,6 +134,13 @@ def test_families_for_plots_hold_the_rates(pipeline: Path, tmp_path: Path):
         ("one_keyword", "teacher", 0.5, 6),
         ("repeat", "teacher", 0.5, 6),
     }
+
+
+def test_a_dataset_given_for_another_is_refused(pipeline: Path, tmp_path: Path):
+    """Traces are not verdicts: exit code 3, one line, nothing written."""
+    ran = run(pipeline, tmp_path / "report", "--verified", "data/traces")
+    assert ran.returncode == 3 and "expected what verify writes, found traces" in ran.stderr
+    assert not (tmp_path / "report").exists() and "Traceback" not in ran.stderr
 
 
 def test_interval_of_single_answers_is_wilson_s():
