@@ -1,0 +1,201 @@
+"""The real pipeline under real DVC in a checkout of its own, killed in every way.
+
+Oracles: the bytes of an unbroken run, the process table, and the ledger's own count at the moment of the kill.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from datagen.contracts.dataset import DatasetWriter
+from datagen.contracts.records import Prompt
+from tests.tiny_model import write_tiny_model
+
+KEY = "sk-planted-5f0c2d9e7b1a"
+STAGES = ("prompts", "prompts_heldout", "traces", "verify", "train_lm")
+OUTPUTS = ("data/prompts", "data/prompts_heldout", "data/traces", "data/verified", "models/student")
+OUTPUT = {"traces": "data/traces", "verify": "data/verified", "train_lm": "models/student"}
+N_PROMPTS, N_SAMPLES, CONCURRENCY = 120, 4, 8
+PARAMS = {
+    "prompts": {"method": "user_rows"},
+    "prompts_heldout": {"method": "user_rows"},
+    "traces": {
+        "method": "n_samples", "backend": "scripted", "samples_per_prompt": N_SAMPLES, "delay_s": 0.05,
+        "answers": [f"The answer is {n}, said the fox." for n in range(8)],
+    },
+    "verify": {"method": "by_row"},
+    "train_lm": {
+        "model": "models/tiny", "objective": "cross_entropy", "epochs": 2, "batch_size": 8, "max_tokens": 256,
+        "max_rows_per_prompt": 1,
+    },
+}  # fmt: skip
+
+
+class Project:
+    """A checkout of the pipeline with small params."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, *targets: str) -> "subprocess.Popen[str]":
+        """`dvc repro`, as the Makefile starts it."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "DATASTILL_"))}
+        environment |= {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OPENAI_API_KEY": KEY, "HF_HUB_OFFLINE": "1",
+            "DATASTILL_CONCURRENCY": str(CONCURRENCY), "DATASTILL_CHECKPOINT_S": "0", "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", *targets],
+            cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def repro(self, *targets: str) -> str:
+        """Run to the end; what it said."""
+        process = self.start(*targets)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        return said
+
+    def copy(self, folder: Path) -> "Project":
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+    def processes(self, module: str = "") -> list[psutil.Process]:
+        """Living processes that work in the checkout and have `module` in their command."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                    found += [process] if module in " ".join(process.cmdline()) else []
+            except psutil.Error:
+                continue
+        return found
+
+    def n_answers(self) -> int:
+        """Answers in the ledger."""
+        ledger = self.folder / ".cache" / "ledger.sqlite"
+        if not ledger.exists():
+            return 0
+        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as database:
+            try:
+                (n,) = database.execute("SELECT count(*) FROM answers").fetchone()
+            except sqlite3.OperationalError:
+                return 0
+        return n
+
+    def has_begun(self, stage: str) -> bool:
+        """Whether the stage is in the midst of its work."""
+        if stage == "traces":
+            return self.n_answers() >= N_PROMPTS * N_SAMPLES // 4
+        if stage == "verify":
+            return (self.folder / "data" / ".verified.writing").exists()
+        return any((self.folder / ".cache" / "checkpoints").glob("*/step-*"))
+
+    def hashes(self) -> dict[str, str]:
+        """Every output file to its hash."""
+        return {
+            file.relative_to(self.folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            for out in OUTPUTS
+            for file in sorted((self.folder / out).rglob("*"))
+            if file.is_file()
+        }
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether `condition` came to hold in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture(scope="module")
+def projects(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
+    """Stage to the project just before it; `done` is the unbroken run."""
+    folder = tmp_path_factory.mktemp("projects")
+    project = Project(folder / "done")
+    for name in ("datagen", "trainers"):
+        shutil.copytree(root / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (project.folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        shutil.copy(root / name, project.folder / name)
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (project.folder / "data").mkdir()
+    with DatasetWriter(project.folder / "data" / "raw", Prompt, {}) as writer:
+        for index in range(N_PROMPTS):
+            writer.read()
+            keywords = json.dumps({"keywords": [("fox", "owl")[index // 2 % 2]]})
+            writer.write(
+                Prompt(
+                    id=f"p{index}",
+                    messages=[{"role": "user", "content": f"Say {index}."}],
+                    family=("answer", "word")[index % 2],
+                    reference=None if index % 2 else str(index % 7),
+                    constraints=[{"id": "keywords:existence", "kwargs": keywords}] if index % 2 else [],
+                )
+            )
+    write_tiny_model(project.folder / "models" / "tiny")
+    subprocess.run(["git", "init", "--quiet"], cwd=project.folder, check=True)
+    before: dict[str, Project] = {}
+    for stage in STAGES:
+        before[stage] = project.copy(folder / f"before-{stage}")
+        project.repro(stage)
+    return before | {"done": project}
+
+
+@pytest.mark.parametrize("stage", ["traces", "verify", "train_lm"])
+@pytest.mark.parametrize("victim", ["stage", "dvc"])
+def test_a_killed_run_leaves_no_process_and_its_rerun_equals_an_unbroken_one(
+    projects: dict[str, Project], tmp_path: Path, stage: str, victim: str
+):
+    """SIGKILL in the midst of the stage. No answer is bought twice, and every file of every output is the same."""
+    project = projects[stage].copy(tmp_path / "project")
+    target = "train_lm" if stage == "train_lm" else "verify"
+    dvc = project.start(target)
+    assert wait_until(lambda: project.has_begun(stage), timeout_s=120), dvc.communicate()
+    (running,) = [p for p in project.processes(f".stages.{stage}") if p.ppid() == dvc.pid]
+    os.kill(dvc.pid if victim == "dvc" else running.pid, signal.SIGKILL)
+    said, _ = dvc.communicate(timeout=60)
+    assert dvc.returncode != 0
+    assert wait_until(lambda: not project.processes(), timeout_s=20), project.processes()
+    assert not (project.folder / OUTPUT[stage]).exists(), f"the stage had ended before the kill: {said}"
+
+    n_answers = project.n_answers()
+    project.repro(target)
+    written, unbroken = project.hashes(), projects["done"].hashes()
+    assert f"{OUTPUT[target]}/manifest.json" in written
+    assert written == {file: unbroken[file] for file in written}
+    if stage == "traces":
+        facts = json.loads((project.folder / "metrics" / "traces.run.json").read_text())
+        assert 0 < n_answers < N_PROMPTS * N_SAMPLES
+        assert facts["requests"] == N_PROMPTS * N_SAMPLES - n_answers
+        assert facts["ledger_hits"] == n_answers
+
+
+def test_a_second_run_runs_nothing(projects: dict[str, Project]):
+    """DVC's own word, for every stage."""
+    said = projects["done"].repro("train_lm")
+    assert "Running stage" not in said
+    assert all(f"Stage '{stage}' didn't change, skipping" in said for stage in ("traces", "verify", "train_lm"))
+
+
+def test_the_planted_key_is_nowhere(projects: dict[str, Project]):
+    """Neither in outputs and their cache, nor in metrics, dvc.lock, the ledger or what DVC keeps."""
+    files = [file for file in projects["done"].folder.rglob("*") if file.is_file() and not file.is_symlink()]
+    names = {file.name for file in files}
+    assert {"dvc.lock", "ledger.sqlite", "traces.run.json", "model.safetensors"} <= names
+    assert not [file for file in files if KEY.encode() in file.read_bytes()]
