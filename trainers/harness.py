@@ -7,6 +7,7 @@ Gao et al. A framework for few-shot language model evaluation. https://doi.org/1
 import json
 import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,12 @@ def lm_eval_accuracy(
     student: Path, prompts: Sequence[Prompt], *, device: str, dtype: str, batch_size: int, max_new_tokens: int
 ) -> tuple[float, float]:
     """Accuracy of the model in the folder `student`, in [0, 1], and its standard error."""
-    from lm_eval import simple_evaluate
-
+    evaluator: Any = import_module("lm_eval.evaluator")  # optional, and its types are wrong
     with tempfile.TemporaryDirectory(prefix="datastill-harness-") as folder:
         file = Path(folder, "rows.jsonl")
         rows = [{"prompt": prompt.text, "reference": prompt.reference} for prompt in prompts]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        results: Any = simple_evaluate(  # untyped
+        results = evaluator.simple_evaluate(
             model="hf",
             model_args={"pretrained": str(student), "dtype": dtype},
             tasks=[_task(file, folder, max_new_tokens)],

@@ -1,0 +1,187 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from datagen.contracts.records import Prompt, Rejection, Trace
+from datagen.contracts.stage import main
+from trainers.stages.train_lm import STAGE
+from trainers.supervised import Config, select
+
+SETTINGS = ("n_threads=1", "epochs=6", "batch_size=5", "micro_batch_tokens=64", "learning_rate=0.01", "max_tokens=64")
+MODULE = "trainers.stages.train_lm"
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATASTILL_DEVICE", "cpu")
+
+
+def arguments(tiny: Path, traces: Path, out: Path, *more: str) -> list[str]:
+    settings = ["--set", f"model={tiny}", *SETTINGS, *more]
+    return ["--traces", str(traces), "--out", str(out), "--metrics", str(out.with_suffix(".json")), *settings]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def kill_after_a_checkpoint(command: list[str], home: Path) -> None:
+    """SIGKILL a training process when its first checkpoint stands; its children must end with it."""
+    stage = subprocess.Popen(command, env={**os.environ, "DATASTILL_CHECKPOINT_S": "0", "OMP_NUM_THREADS": "1"})
+    try:
+        while not list(home.glob("checkpoints/*/step-*")):
+            assert stage.poll() is None, "the stage ended before it could be killed"
+            time.sleep(0.01)
+        children = psutil.Process(stage.pid).children(recursive=True)
+    finally:
+        stage.kill()
+    assert stage.wait() == -signal.SIGKILL
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+
+
+def test_killed_training_ends_where_an_unbroken_one_ends(
+    tiny: Path, traces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Oracle: an unbroken run, byte for byte, metrics included; no checkpoint is left."""
+    whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
+    assert main(STAGE, arguments(tiny, traces, whole, "epochs=20")) == 0
+    kill_after_a_checkpoint([sys.executable, "-m", MODULE, *arguments(tiny, traces, broken, "epochs=20")], home)
+    assert not broken.exists()
+    assert main(STAGE, arguments(tiny, traces, broken, "epochs=20")) == 0
+    assert any("goes on after step" in message for message in caplog.messages)
+    assert contents(broken) == contents(whole)
+    assert broken.with_suffix(".json").read_bytes() == whole.with_suffix(".json").read_bytes()
+    assert not list(home.glob("checkpoints/*/step-*"))
+
+
+def test_two_processes_train_as_one(tiny: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: one process, to float32's precision. Of 11 rows in fives one is left for the last step of an epoch.
+
+    The two are killed on the way; their workers end with the stage, and they go on from the checkpoint.
+    """
+    one, two = tmp_path / "one", tmp_path / "two"
+    eleven = tmp_path / "eleven.jsonl"
+    eleven.write_text("".join(traces.read_text().splitlines(keepends=True)[:11]))
+    assert main(STAGE, arguments(tiny, eleven, one)) == 0
+    monkeypatch.setenv("DATASTILL_PROCESSES", "2")
+    kill_after_a_checkpoint([sys.executable, "-m", MODULE, *arguments(tiny, eleven, two)], tmp_path / "home")
+    assert main(STAGE, arguments(tiny, eleven, two)) == 0
+    expected, found = (load_file(folder / "model.safetensors") for folder in (one, two))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-4)
+    losses = [[record["loss"] for record in json.loads((d / "loss.json").read_text())] for d in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_an_error_in_a_worker_is_the_stages_own(
+    tiny: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Exit code 3 and one line, as from one process."""
+    monkeypatch.setenv("DATASTILL_PROCESSES", "2")
+    assert main(STAGE, arguments(tiny, traces, tmp_path / "out", "max_tokens=2", "max_rejected_share=1")) == 3
+    assert "no row is left to train on: {'too_long': 12}" in capsys.readouterr().err
+
+
+def test_the_student_has_learned_and_loads(tiny: Path, traces: Path, tmp_path: Path):
+    """Oracles: a loss far below ln 259 (the vocabulary) on answers of one digit; transformers' own loaders."""
+    out = tmp_path / "student"
+    assert main(STAGE, arguments(tiny, traces, out, "epochs=20")) == 0
+    metrics = json.loads(out.with_suffix(".json").read_text())
+    assert metrics["loss_last_epoch"] < 2.5 < 5 < metrics["loss_first_step"]
+    model: Any = AutoModelForCausalLM.from_pretrained(out)
+    tokenizer: Any = AutoTokenizer.from_pretrained(out)
+    assert model.dtype == torch.float32
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False) == "<s>user:x</s>\n"
+    losses = json.loads((out / "loss.json").read_text())
+    assert [record["step"] for record in losses] == list(range(1, 61))
+    assert not [name for name, content in contents(out).items() if str(tmp_path).encode() in content]
+
+
+def test_every_row_is_used_or_dropped_with_its_reason(tiny: Path):
+    """Oracle: the reasons, by hand; `<s>user:q</s>` and so on are 27 tokens around the answer's bytes."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
+    completions = ["a", "a", "b", "c", " ", "d" * 40]
+    prompt = Prompt(id="p", messages=[{"role": "user", "content": "q"}])
+    rows = [Trace(id=f"p#{i}", prompt=prompt, completion=text) for i, text in enumerate(completions)]
+    other = Trace(id="o#0", prompt=Prompt(id="o", messages=prompt.messages), completion="a")
+    bad = Rejection(id="line 7", stage="train_lm", reason="malformed_json", detail="")
+    config = Config(max_tokens=40, max_rows_per_prompt=2)
+    examples, rejections = select([*rows, bad, other], config, tokenizer, frozenset({1}))
+    learned = [tokenizer.decode(example.tokens[example.n_prompt_tokens :]) for example in examples]
+    assert learned == ["a</s>", "b</s>", "a</s>"]
+    assert {row.id: row.reason for row in rejections} == {
+        "p#1": "equal_completion", "p#3": "over_cap", "p#4": "empty_completion", "p#5": "too_long",
+        "line 7": "malformed_json",
+    }  # fmt: skip
+
+
+def test_dropped_rows_are_in_the_folder_and_in_the_counts(tiny: Path, traces: Path, tmp_path: Path):
+    """Oracle: one row written twice under another id."""
+    rows = traces.read_text()
+    traces.write_text(rows + rows.splitlines()[0].replace('"row-0"', '"twin", "prompt_id": "row-0"') + "\n")
+    out = tmp_path / "student"
+    assert main(STAGE, arguments(tiny, traces, out, "max_steps=1")) == 0
+    metrics = json.loads(out.with_suffix(".json").read_text())
+    assert metrics["rows"] == {"in": 13, "out": 12, "rejected": 1}
+    assert pl.read_parquet(out / "rejections.parquet").rows() == [
+        ("twin", "train_lm", "equal_completion", "an earlier trace of the prompt says the same")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "variables", "code", "says"),
+    [
+        ("needs_cuda=true", {}, 2, "train_lm.needs_cuda: this student trains on CUDA only"),
+        ("objective=cross_entropie", {}, 2, "objective: no 'cross_entropie'; there are cross_entropy"),
+        ("learning_rat=1", {}, 2, "did you mean learning_rate?"),
+        ("epochs=0", {}, 2, "epochs: Input should be greater than or equal to 1 (got 0)"),
+        ("model=nowhere", {}, 2, "model 'nowhere' is neither a folder"),
+        ("max_tokens=2", {}, 3, "12 of 12 rows cannot be used"),
+        ("epochs=1", {"DATASTILL_PROCESSES": "two"}, 2, "$DATASTILL_PROCESSES: expected a positive whole number"),
+        ("epochs=1", {"DATASTILL_DEVICE": "tpu"}, 2, "$DATASTILL_DEVICE: expected cpu or cuda (got 'tpu')"),
+        ("epochs=1", {"DATASTILL_REPORT_TO": "paper"}, 2, "$DATASTILL_REPORT_TO: expected none, trackio"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    tiny: Path,
+    traces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    variables: dict[str, str],
+    code: int,
+    says: str,
+):
+    """Exit code, one line, no output."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(STAGE, arguments(tiny, traces, tmp_path / "out", setting)) == code
+    errors = capsys.readouterr().err.strip()
+    assert says in errors and "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_params_file_is_checked_without_torch():
+    """So that an early stage's start stays fast."""
+    slow = ["torch", "transformers", "accelerate", "datasets", "pyarrow", "numpy"]
+    code = (
+        "import sys; from datagen.contracts.stage import check_sections; "
+        "assert check_sections({'train_lm': {'epochs': 0}, 'evaluate_lm': {'batch_size': 0}}); "
+        f"assert not [name for name in {slow} if name in sys.modules]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

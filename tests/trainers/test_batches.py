@@ -1,0 +1,76 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from datagen.contracts.records import Prompt, Trace
+from trainers.batches import Example, TemplateError, collate, completion_logits, encode
+
+ENDS = frozenset({1})
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+def trace(completion: str, **more: Any) -> Trace:
+    prompt = Prompt(id="p", messages=[{"role": "system", "content": "Sé breve"}, {"role": "user", "content": "Grüße!"}])
+    return Trace(id="p#0", prompt=prompt, completion=completion, **more)
+
+
+def test_learned_tokens_are_those_whose_characters_are_the_answer(tokenizer: Any):
+    """Oracle: the tokenizer's own character offsets in the text that the template renders."""
+    answer = "Schöne Grüße, 你好"
+    example = encode(trace(answer), tokenizer, ENDS)
+    text = f"<s>system:Sé breve</s>\n<s>user:Grüße!</s>\n<s>assistant:{answer}</s>\n"
+    whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    start = text.index(answer)
+    offsets = zip(whole["input_ids"], whole["offset_mapping"], strict=True)
+    inside = [token for token, (first, _) in offsets if start <= first < len(text) - 1]
+    assert example.tokens[example.n_prompt_tokens :] == inside
+    assert tokenizer.decode(inside) == answer + "</s>"
+
+
+def test_given_tokens_are_those_that_generation_starts_from(tokenizer: Any):
+    """Oracle: the template with its generation prompt."""
+    example = encode(trace("x"), tokenizer, ENDS)
+    prompt = tokenizer.apply_chat_template(
+        trace("x").prompt.messages, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    assert example.tokens[: example.n_prompt_tokens] == prompt
+
+
+def test_an_answer_cut_at_its_length_limit_has_no_end(tokenizer: Any):
+    """Oracle: the text, spelled out."""
+    example = encode(trace("cut of", finish_reason="length"), tokenizer, ENDS)
+    assert tokenizer.decode(example.tokens[example.n_prompt_tokens :]) == "cut of"
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(tiny: Path):
+    """Such as one that drops the system turn once an answer is there."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = "{{ messages | length }}{% if add_generation_prompt %}:{% endif %}"
+    with pytest.raises(TemplateError, match="changes the prompt"):
+        encode(trace("x"), tokenizer, ENDS)
+
+
+def test_padding_and_masks_by_hand():
+    """Prompt 5 6, answer 7 8; prompt 9, answer 4."""
+    batch = collate([Example([5, 6, 7, 8], 2), Example([9, 4], 1)])
+    assert batch.tokens.tolist() == [[5, 6, 7, 8], [9, 4, 0, 0]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert batch.learned.tolist() == [[False, True, True, False], [True, False, False, False]]
+    assert batch.labels.tolist() == [7, 8, 4]
+
+
+def test_logits_stand_before_their_tokens(tiny: Path):
+    """Oracle: the model on each sequence alone, without padding, all positions computed."""
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float64)
+    examples = [Example([5, 6, 7, 8], 2), Example([9, 4], 1), Example(list(range(20, 40)), 7)]
+    with torch.no_grad():
+        logits = completion_logits(model, collate(examples))
+        alone = [model(input_ids=torch.tensor([e.tokens])).logits[0, e.n_prompt_tokens - 1 : -1] for e in examples]
+    torch.testing.assert_close(logits, torch.cat(alone))

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from datagen.contracts.errors import LockedError, ParamsError
+from trainers.checkpoint import Checkpoints, checkpoint_key, interval_s
+
+
+def save(checkpoints: Checkpoints, step: int) -> None:
+    checkpoints.begin()
+    (checkpoints.writing / "state").write_text(str(step))
+    checkpoints.commit(step)
+
+
+def test_only_the_last_is_kept(tmp_path: Path):
+    """Oracle: the folder's listing."""
+    checkpoints = Checkpoints(tmp_path)
+    for step in (9, 10, 100):
+        save(checkpoints, step)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-00000100"]
+    latest = checkpoints.latest()
+    assert latest is not None and (latest / "state").read_text() == "100"
+
+
+def test_a_half_written_one_is_not_taken(tmp_path: Path):
+    """A kill between begin and commit leaves the one before in force, and the next begin starts empty."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+    checkpoints.begin()
+    (checkpoints.writing / "half").touch()
+    assert checkpoints.latest() == tmp_path / "step-00000001"
+    checkpoints.begin()
+    assert list(checkpoints.writing.iterdir()) == []
+
+
+def test_the_same_training_twice_at_once_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second names the first's process."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path))
+    with Checkpoints.open("k") as checkpoints:
+        save(checkpoints, 1)
+        with pytest.raises(LockedError, match="the same training runs in process"), Checkpoints.open("k"):
+            pass
+        checkpoints.clear()
+    with Checkpoints.open("k") as checkpoints:
+        assert checkpoints.latest() is None
+
+
+def test_the_key_is_a_hash_of_the_facts():
+    """Order of the keys is no fact; a value is."""
+    assert checkpoint_key({"a": 1, "b": 2}) == checkpoint_key({"b": 2, "a": 1}) != checkpoint_key({"a": 1, "b": 3})
+
+
+def test_a_wrong_interval_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATASTILL_CHECKPOINT_S", "soon")
+    with pytest.raises(ParamsError, match=r"\$DATASTILL_CHECKPOINT_S: expected seconds.*'soon'"):
+        interval_s()

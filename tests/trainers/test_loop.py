@@ -1,0 +1,184 @@
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest import approx
+
+from datagen.contracts.errors import MissingError, ParamsError
+from trainers.checkpoint import Checkpoints
+from trainers.loop import Config, find_tracker, micro_batches, n_steps, rate_factor, train
+from trainers.objectives import SumCount
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Regression targets; as many tokens as points, so that rows weigh differently."""
+
+    x: list[float]
+    y: list[float]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+ROWS = [Points([0.1 * (i + j) for j in range(1 + i % 4)], [0.3 * i - j for j in range(1 + i % 4)]) for i in range(10)]
+
+
+def squares(network: torch.nn.Module, rows: Sequence[Points], device: torch.device) -> SumCount:
+    x = torch.tensor([v for row in rows for v in row.x], dtype=torch.float64, device=device)[:, None]
+    y = torch.tensor([v for row in rows for v in row.y], dtype=torch.float64, device=device)[:, None]
+    return SumCount((network(x) - y).square().sum(), torch.tensor(len(x)))
+
+
+def line(a: float = 0.0, b: float = 0.0) -> Any:
+    network = torch.nn.Linear(1, 1, dtype=torch.float64)
+    torch.nn.init.constant_(network.weight, a)
+    torch.nn.init.constant_(network.bias, b)
+    return network
+
+
+def config(**more: Any) -> Config:
+    return Config(**{"n_threads": 1, "batch_size": 10, "epochs": 1, "max_gradient_norm": 1e9, **more})
+
+
+def test_a_step_is_adamw_on_the_mean_over_all_points(tmp_path: Path):
+    """Oracle: Adam's first step is lr * sign(gradient); loss and gradient norm in closed form for a line through 0."""
+    network = line()
+    records = train(network, ROWS, squares, config(learning_rate=0.01, schedule="constant"), Checkpoints(tmp_path))
+    x, y = (torch.tensor([v for row in ROWS for v in getattr(row, axis)], dtype=torch.float64) for axis in "xy")
+    slope, offset = (-2 * x * y).mean().item(), (-2 * y).mean().item()
+    assert records[0]["loss"] == approx((y**2).mean().item(), rel=1e-12)
+    assert records[0]["gradient_norm"] == approx(math.hypot(slope, offset), rel=1e-12)
+    assert records[0]["count"] == len(x)
+    assert network.weight.item() == approx(-0.01 * math.copysign(1, slope), rel=1e-6)
+    assert network.bias.item() == approx(-0.01 * math.copysign(1, offset), rel=1e-6)
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1, 3, 7])
+def test_the_split_into_micro_batches_changes_nothing(tmp_path: Path, micro_batch_tokens: int):
+    """Oracle: the whole step at once, in float64; a mean of means would differ, as rows have 1 to 4 points."""
+    found = []
+    for tokens in (1000, micro_batch_tokens):
+        network = line(0.5, -1.0)
+        of_split = config(micro_batch_tokens=tokens, batch_size=7, epochs=3)
+        records = train(network, ROWS, squares, of_split, Checkpoints(tmp_path / str(tokens)))
+        found.append([*(p.item() for p in network.parameters()), *(record["gradient_norm"] for record in records)])
+    assert found[1] == approx(found[0], rel=1e-12)
+
+
+def test_least_squares_is_found(tmp_path: Path):
+    """Oracle: the normal equations."""
+    rows = [Points([v], [3 * v + 1 + 0.1 * (-1) ** i]) for i, v in enumerate([-1.0, -0.5, 0.0, 0.5, 1.0, 2.0])]
+    x = torch.tensor([[row.x[0], 1.0] for row in rows], dtype=torch.float64)
+    y = torch.tensor([row.y for row in rows], dtype=torch.float64)
+    expected = torch.linalg.lstsq(x, y).solution.flatten().tolist()
+    network = line()
+    train(network, rows, squares, config(epochs=800, learning_rate=0.1, batch_size=6), Checkpoints(tmp_path))
+    assert [network.weight.item(), network.bias.item()] == approx(expected, abs=1e-4)
+
+
+def test_a_gradient_longer_than_the_bound_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: Adam's first moment after one step is (1 - 0.9) g, so its norm is a tenth of the bound."""
+    monkeypatch.setenv("DATASTILL_CHECKPOINT_S", "0")
+    checkpoints = Checkpoints(tmp_path)
+    train(line(), ROWS, squares, config(max_gradient_norm=0.5, epochs=2), checkpoints)
+    state = torch.load(tmp_path / "step-00000001" / "optimizer.bin")["state"]
+    assert math.hypot(*(moments["exp_avg"].item() for moments in state.values())) == approx(0.05, rel=1e-5)
+
+
+def test_every_epoch_sees_every_row_once_in_an_order_of_its_own(tmp_path: Path):
+    """Oracle: the multiset of rows."""
+    seen: list[float] = []
+
+    def spy(network: torch.nn.Module, rows: Sequence[Points], device: torch.device) -> SumCount:
+        seen.extend(row.x[0] for row in rows)
+        return squares(network, rows, device)
+
+    rows = [Points([float(i)], [0.0]) for i in range(10)]
+    train(line(), rows, spy, config(epochs=2, batch_size=3), Checkpoints(tmp_path))
+    first, second = seen[:10], seen[10:]
+    assert sorted(first) == sorted(second) == [float(i) for i in range(10)]
+    assert first != second
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 60), st.integers(1, 4))
+def test_micro_batches_part_the_rows(lengths: list[int], max_tokens: int, n_processes: int):
+    """Oracle: the multiset of rows, the bound, and equal numbers of micro-batches in all processes."""
+    rows = [range(i * 100, i * 100 + n) for i, n in enumerate(lengths)]
+    cut = micro_batches(rows, max_tokens, n_processes)
+    assert sorted((row for mine in cut for part in mine for row in part), key=min) == rows
+    assert len({len(mine) for mine in cut}) == 1
+    for part in (part for mine in cut for part in mine if len(part) > 1):
+        assert len(part) * max(map(len, part)) <= max_tokens
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1, 1, 1, 1, 1]),
+        ("linear", [0.5, 1, 1, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1, 1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]),
+    ],
+)
+def test_schedules_by_hand(schedule: Any, expected: list[float]):
+    """Six steps, two of them warm-up; cosine at quarters of pi."""
+    of_schedule = config(schedule=schedule, warmup_share=1 / 3)
+    assert [rate_factor(step, 6, of_schedule) for step in range(6)] == approx(expected)
+
+
+def test_numbers_of_steps_by_hand():
+    """10 rows in threes are 4 steps an epoch."""
+    assert n_steps(config(epochs=3, batch_size=3), 10) == 12
+    assert n_steps(config(epochs=3, batch_size=3, max_steps=5), 10) == 5
+    assert n_steps(config(epochs=3, batch_size=3, max_steps=50), 10) == 12
+
+
+def test_a_checkpoint_in_the_middle_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: the unbroken run, dropout included; the broken one ends by an exception after five of eight steps."""
+    monkeypatch.setenv("DATASTILL_CHECKPOINT_S", "0")
+    of_run = config(epochs=4, batch_size=5, learning_rate=0.05)
+
+    def network() -> Any:
+        torch.manual_seed(3)
+        return torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)).double()
+
+    def stop(record: Any) -> None:
+        if record["step"] == 5:
+            raise KeyboardInterrupt
+
+    whole, broken, resumed = network(), network(), network()
+    records = train(whole, ROWS, squares, of_run, Checkpoints(tmp_path / "whole"))
+    checkpoints = Checkpoints(tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, ROWS, squares, of_run, checkpoints, stop)
+    torch.manual_seed(99)
+    seen: list[int] = []
+    again = train(resumed, ROWS, squares, of_run, checkpoints, lambda record: seen.append(record["step"]))
+    assert again == records
+    assert seen == list(range(1, 9))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+
+
+def test_a_step_that_teaches_nothing_is_refused(tmp_path: Path):
+    def nothing(network: torch.nn.Module, rows: Sequence[Points], device: torch.device) -> SumCount:
+        return SumCount(0 * squares(network, rows, device).sum, torch.tensor(0))
+
+    with pytest.raises(ValueError, match="without anything to learn from"):
+        train(line(), ROWS, nothing, config(), Checkpoints(tmp_path))
+
+
+def test_trackers_that_cannot_serve_are_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATASTILL_REPORT_TO", "tensorbored")
+    with pytest.raises(ParamsError, match="expected none, trackio, wandb, mlflow"):
+        find_tracker()
+    monkeypatch.setattr("trainers.loop.find_spec", lambda name: None)
+    monkeypatch.setenv("DATASTILL_REPORT_TO", "wandb")
+    with pytest.raises(MissingError, match="pip install wandb"):
+        find_tracker()
