@@ -26,13 +26,13 @@ FILES = sorted(
 METHODS = [(family, name) for family in find_families() for name in find_methods(family)]
 PROTOCOLS = {
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
-    "datagen.prompts": ("datagen.prompts", "PromptMethod"),
+    "datagen.prompts": ("datagen.prompts", "PromptsMethod"),
     "datagen.traces": ("datagen.traces", "TraceMethod"),
     "datagen.verify": ("datagen.verify", "VerifyMethod"),
     "trainers.objectives": ("trainers.objectives", "Objective"),
 }
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
-TENSOR_MODULES = {"datagen.backends.decoding", "trainers.batches", "trainers.objectives", "trainers.evaluation"}
+TENSOR_MODULES = {"datagen.backends.decoding", "trainers.batches", "trainers.bootstrap", "trainers.objectives"}
 
 WITHOUT_TORCH = """
 import importlib, sys

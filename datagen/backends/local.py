@@ -3,6 +3,8 @@
 Requests are taken in blocks of fixed size, sorted by prompt length inside a block, and cut into batches. So who shares
 a batch depends on the requests alone, never on what is answered; a batch in which anything is missing runs whole and
 enters the ledger in one transaction, where the answers that stand stay.
+
+Source: none; `decoding` cites how a token is drawn.
 """
 
 import json

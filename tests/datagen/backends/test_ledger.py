@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import re
-import shutil
 import signal
 import sqlite3
 import struct
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,6 @@ from datagen.backends.ledger import Ledger, ledger_path, request_key
 from datagen.contracts.errors import BackendError, DataError
 
 N_WRITERS = 64
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="counting syncs needs strace (apt: strace)")
 
 # What every child process starts with: the keys and answers that the parent expects.
 CHILD = """
@@ -173,10 +172,10 @@ with Ledger.open(path) as ledger:
 """
 
 
-@needs_strace
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
-def test_64_writers_share_syncs(path: Path, tmp_path: Path, kind: str):
+def test_64_writers_share_syncs(path: Path, tmp_path: Path, kind: str, needs: Callable[..., None]):
     """The kernel's count, opening and closing included: at most one sync per 8 answers."""
+    needs(program="strace", remedy="apt-get install strace")
     n, log = N_WRITERS * 40, tmp_path / "strace"
     trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-e", "signal=none", "-o", str(log)]
     subprocess.run([*trace, *command(SIXTY_FOUR, path, kind, n)], check=True, timeout=60)
@@ -207,22 +206,12 @@ def test_64_threads_share_commits_and_a_batch_has_one(path: Path):
         assert len(ledger) == 3000 + n
 
 
-@needs_strace
-def test_acknowledged_after_the_sync(path: Path, tmp_path: Path):
+def test_acknowledged_after_the_sync(path: Path, tmp_path: Path, needs: Callable[..., None]):
     """System calls of a child that acknowledges on its output: write to the WAL, sync it, only then acknowledge."""
+    needs(program="strace", remedy="apt-get install strace")
     log = tmp_path / "strace"
-    trace = [
-        "strace",
-        "-f",
-        "-y",
-        "-qq",
-        "-e",
-        "trace=pwrite64,fsync,fdatasync,write",
-        "-e",
-        "signal=none",
-        "-o",
-        str(log),
-    ]
+    calls = ["-e", "trace=pwrite64,fsync,fdatasync,write", "-e", "signal=none"]
+    trace = ["strace", "-f", "-y", "-qq", *calls, "-o", str(log)]
     script = """
 with Ledger.open(path) as ledger:
     for i in range(50):

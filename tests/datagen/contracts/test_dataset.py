@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -159,9 +159,11 @@ def test_a_killed_writer_leaves_no_dataset_and_the_next_one_is_whole(tmp_path: P
 
 
 @pytest.mark.parametrize("empty", [0, 1, 2])
-def test_datasets_opens_it_even_where_a_shard_is_empty(tmp_path: Path, empty: int):
+def test_datasets_opens_it_even_where_a_shard_is_empty(tmp_path: Path, empty: int, needs: Callable[..., None]):
     """`datasets.load_dataset` of the shards, as the README says; rows by hand."""
-    datasets = pytest.importorskip("datasets")
+    needs(module="datasets", remedy="`make setup`")
+    import datasets
+
     with DatasetWriter(tmp_path / "d", Prompt, {}) as writer:
         for index in range(3 * BLOCK):
             writer.read()
