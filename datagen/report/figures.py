@@ -90,6 +90,7 @@ class Figures:
         losses: (step, nats a token).
         runs: stage to what its run measured, None where nothing was.
         manifests: name to manifest.
+        sources: where the prompts' raw material comes from: origin to number of prompts, most first.
     """
 
     steps: Mapping[str, Step]
@@ -98,6 +99,7 @@ class Figures:
     tokens: tuple[int, int]
     runs: Mapping[str, Mapping[str, Any] | None]
     manifests: Mapping[str, Mapping[str, Any]]
+    sources: Mapping[str, int]
     gain: Mapping[str, float] | None = None
     losses: Sequence[tuple[int, float]] = ()
     unseen: Sequence[Unseen] = ()
@@ -127,6 +129,7 @@ def count(datasets: Mapping[str, Path], run_metrics: Path | None) -> Figures:
         losses=_read_losses(datasets["student"]) if "student" in datasets else [],
         runs={RUNS[name]: _read_run(run_metrics, RUNS[name]) for name in manifests},
         manifests=manifests,
+        sources=sources(datasets["prompts"]),
     )
 
 
@@ -253,6 +256,15 @@ def unseen(evaluation: Path) -> list[Unseen]:
         )
         for id in ids[:MAX_FAMILIES]
     ]
+
+
+def sources(prompts: Path) -> dict[str, int]:
+    """Origin of the prompts' raw rows, a file or a corpus, to the number of prompts; a `source` starts with it."""
+    origin = pl.col("source").str.extract(r"^([^/:]+)").drop_nulls().value_counts().struct.unnest()
+    counts = (
+        pl.scan_parquet(prompts / "part-*.parquet").select(origin).sort("count", "source", descending=[True, False])
+    )
+    return dict(counts.collect().iter_rows())
 
 
 def n_tokens(traces: Path) -> tuple[int, int]:

@@ -25,7 +25,7 @@ def render(figures: Figures) -> str:
         _samples(figures.samples),
         _unseen(figures.unseen),
         _runs(figures.runs),
-        _origins(figures.manifests),
+        _origins(figures),
     )
     return f"""<!doctype html>
 <html lang="en">
@@ -167,10 +167,12 @@ def _run(facts: Mapping[str, Any] | None) -> str:
     return "".join(f'<td class="number">{cell}</td>' for cell in (*times, memory)) + f"<td>{counts}</td>"
 
 
-def _origins(manifests: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = "".join(
+def _origins(figures: Figures) -> str:
+    raw = ", ".join(f"{text(origin)} {n:,}" for origin, n in figures.sources.items())
+    rows = f'<tr><th scope="row">raw material</th><td>{raw}</td></tr>\n' if raw else ""
+    rows += "".join(
         f'<tr><th scope="row">{text(name)}</th><td>{_origin(manifest)}</td></tr>\n'
-        for name, manifest in manifests.items()
+        for name, manifest in figures.manifests.items()
     )
     intro = "What each manifest says of its run. The same params and inputs give the same bytes."
     return section("How it was made", intro, f'<table class="facts"><tbody>{rows}</tbody></table>')

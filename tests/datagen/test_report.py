@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datagen.report.figures import ALL, judged, rates, samples, unseen
+from datagen.report.figures import ALL, judged, rates, samples, sources, unseen
 from tests.datagen.conftest import HOSTILE
 
 INPUTS = ("prompts", "traces", "verified")
@@ -134,6 +134,11 @@ def test_families_for_plots_hold_the_rates(pipeline: Path, tmp_path: Path):
         ("one_keyword", "teacher", 0.5, 6),
         ("repeat", "teacher", 0.5, 6),
     }
+
+
+def test_sources_are_counted_by_their_origin(pipeline: Path):
+    """Six prompts were made from animals.txt:0 to animals.txt:5."""
+    assert sources(pipeline / "data" / "prompts") == {"animals.txt": 6}
 
 
 def test_a_dataset_given_for_another_is_refused(pipeline: Path, tmp_path: Path):
