@@ -6,6 +6,7 @@ come this way at full size.
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -17,14 +18,14 @@ from datagen.contracts.params import Params
 from datagen.contracts.records import Prompt, Rejection
 
 
-class Config(Params):
-    """Which rows, and which of their columns.
+class Source(Params):
+    """One dataset: which rows, and which of their columns.
 
     `answer_pattern` is a regular expression whose first group is the reference; by default the whole column is, which
-    `math_answer` reads wherever the answer stands in it. `instruction` is put after every question.
+    `math_answer` reads wherever the answer stands in it. `instruction` is put after every question. `n_prompts` bounds
+    the rows taken, from the first on.
     """
 
-    method: Literal["hub_dataset"]
     dataset: str
     subsets: tuple[str, ...] = ()
     split: str = "train"
@@ -37,8 +38,15 @@ class Config(Params):
     n_prompts: int | None = Field(None, gt=0)
 
 
+class Config(Params):
+    """The datasets, one after the other."""
+
+    method: Literal["hub_dataset"]
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+
 def hub_dataset(config: Config, raw: Path | None) -> Iterator[Prompt | Rejection]:
-    """The first `n_prompts` questions, subset by subset; one that repeats an earlier one word for word is rejected.
+    """Every question, dataset by dataset; one that repeats an earlier one word for word is rejected.
 
     `raw` is not used: the rows come through `datasets`, which keeps its own cache.
 
@@ -48,54 +56,55 @@ def hub_dataset(config: Config, raw: Path | None) -> Iterator[Prompt | Rejection
     """
     del raw
     seen: set[str] = set()
-    position = 0
-    for subset in config.subsets or (None,):
-        for row in _load(config, subset):
-            if config.n_prompts is not None and position == config.n_prompts:
-                return
-            place = f"{config.dataset}/{subset or 'default'}/{config.split}:{position}"
-            position += 1
+    for source in config.sources:
+        for position, (subset, row) in enumerate(islice(_rows(source), source.n_prompts)):
+            place = f"{source.dataset}/{subset or 'default'}/{source.split}:{position}"
             try:
-                prompt = _to_prompt(config, row, place, config.family or subset or "")
+                prompt = _to_prompt(source, row, place, source.family or subset or "")
             except BadRow as bad:
                 yield Rejection(id=place, stage="prompts", reason=bad.reason, detail=f"{place}: {bad}")
                 continue
             if prompt.id in seen:
-                yield Rejection(
-                    id=place, stage="prompts", reason="duplicate", detail=f"{place}: equals prompt {prompt.id}"
-                )
+                detail = f"{place}: equals prompt {prompt.id}"
+                yield Rejection(id=place, stage="prompts", reason="duplicate", detail=detail)
                 continue
             seen.add(prompt.id)
             yield prompt
 
 
-def _load(config: Config, subset: str | None) -> Iterator[dict[str, object]]:
+def _rows(source: Source) -> Iterator[tuple[str | None, dict[str, object]]]:
+    for subset in source.subsets or (None,):
+        for row in _load(source, subset):
+            yield subset, row
+
+
+def _load(source: Source, subset: str | None) -> Iterator[dict[str, object]]:
     try:
         import datasets
     except ModuleNotFoundError:
         raise MissingError("method hub_dataset needs the package datasets: pip install 'datastill[lm]'") from None
     try:
-        rows = datasets.load_dataset(config.dataset, subset, split=config.split, revision=config.revision)
+        rows = datasets.load_dataset(source.dataset, subset, split=source.split, revision=source.revision)
     except (OSError, ValueError) as error:  # offline, no such dataset, subset or split: datasets has no narrower class
         reason = " ".join(str(error).split())
-        raise MissingError(f"dataset {config.dataset!r} (subset {subset}, split {config.split}): {reason}") from None
-    for column in (config.question_column, config.answer_column):
+        raise MissingError(f"dataset {source.dataset!r} (subset {subset}, split {source.split}): {reason}") from None
+    for column in (source.question_column, source.answer_column):
         if column is not None and column not in rows.column_names:
             raise DataError(
-                f"dataset {config.dataset!r} has no column {column!r}; it has {', '.join(rows.column_names)}"
+                f"dataset {source.dataset!r} has no column {column!r}; it has {', '.join(rows.column_names)}"
             )
     yield from rows
 
 
-def _to_prompt(config: Config, row: dict[str, object], place: str, family: str) -> Prompt:
-    question = row[config.question_column]
-    reference = row[config.answer_column] if config.answer_column else None
-    if config.answer_pattern and reference is not None:
-        found = re.search(config.answer_pattern, str(reference))
+def _to_prompt(source: Source, row: dict[str, object], place: str, family: str) -> Prompt:
+    question = row[source.question_column]
+    reference = row[source.answer_column] if source.answer_column else None
+    if source.answer_pattern and reference is not None:
+        found = re.search(source.answer_pattern, str(reference))
         if not found:
-            raise BadRow("no_answer", f"answer_pattern {config.answer_pattern!r} does not match the answer column")
+            raise BadRow("no_answer", f"answer_pattern {source.answer_pattern!r} does not match the answer column")
         reference = found.group(1).strip()
-    if config.instruction and isinstance(question, str):
-        question = f"{question}\n{config.instruction}"
+    if source.instruction and isinstance(question, str):
+        question = f"{question}\n{source.instruction}"
     user_row = {"prompt": question, "reference": reference, "family": family, "source": place}
     return to_record(user_row, Prompt, source=place)

@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config(folder: Path, **more: object) -> Config:
-    return Config.model_validate({"method": "hub_dataset", "dataset": str(folder), **more})
+    return Config.model_validate({"method": "hub_dataset", "sources": [{"dataset": str(folder), **more}]})
 
 
 def test_every_row_is_a_prompt_or_a_rejection(folder: Path):
@@ -49,6 +49,13 @@ def test_n_prompts_takes_the_first_rows(folder: Path):
     (only,) = hub_dataset(config(folder, n_prompts=1), None)
     assert isinstance(only, Prompt)
     assert only.reference == ROWS[0]["answer"]
+
+
+def test_a_question_that_a_second_source_repeats_is_kept_once(folder: Path):
+    """The same folder twice: the second time every question was there before."""
+    source = {"dataset": str(folder), "answer_pattern": "#### (.*)"}
+    out = list(hub_dataset(Config.model_validate({"method": "hub_dataset", "sources": [source, source]}), None))
+    assert [isinstance(row, Prompt) for row in out] == [True, False, False, True] + [False] * 4
 
 
 def test_missing_column_names_those_there_are(folder: Path):
