@@ -16,13 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from datagen.backends.base import Sampling
 
 PREFILL_TOKENS = 4096  # in one forward pass: enough to fill the machine, and activations stay small
 NUCLEUS_TOKENS = 256  # looked at first; a nucleus is rarely larger
-ROOM_TOKENS = 64  # that a cache grows by
 
 IsStopped = Callable[[int, Sequence[int]], bool]
 """(row, its tokens so far) to whether a stop string has come."""
@@ -145,7 +143,6 @@ def _prefill(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[DynamicCac
     ids, attention = ids.to(model.device), attention.to(model.device)
     positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     if n_shared:
         model(input_ids=ids[:1, :n_shared], past_key_values=cache, logits_to_keep=1)
         cache.batch_select_indices(torch.zeros(len(prompts), dtype=torch.int64, device=model.device))
@@ -174,36 +171,3 @@ def _shared_start(prompts: Sequence[tuple[int, ...]]) -> int:
         if first[i] != last[i]:
             return i
     return shortest - 1
-
-
-class _RoomyLayer(DynamicLayer):
-    """Keys and values with room behind them; DynamicLayer copies all it holds for each token."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append, and return all."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._key_room = self._value_room = key_states[:, :, :0]
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if end > self._key_room.shape[-2]:
-            self._key_room = _with_room(self.keys, key_states, end + ROOM_TOKENS)
-            self._value_room = _with_room(self.values, value_states, end + ROOM_TOKENS)
-        self._key_room[:, :, start:end] = key_states
-        self._value_room[:, :, start:end] = value_states
-        self.keys, self.values = self._key_room[:, :, :end], self._value_room[:, :, :end]
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows, in this order; a row may be kept several times."""
-        n_tokens = self.get_seq_length()
-        self._key_room = self._key_room[indices]
-        self._value_room = self._value_room[indices]
-        self.keys, self.values = self._key_room[:, :, :n_tokens], self._value_room[:, :, :n_tokens]
-
-
-def _with_room(held: Tensor | None, like: Tensor, n_tokens: int) -> Tensor:
-    room = like.new_empty(*like.shape[:2], n_tokens, like.shape[3])
-    if held is not None and held.numel():
-        room[:, :, : held.shape[2]] = held
-    return room
