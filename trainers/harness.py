@@ -60,10 +60,9 @@ def lm_eval_accuracy(
             device=device,
             batch_size=batch_size,
             apply_chat_template=True,
-            bootstrap_iters=0,  # the standard error of a mean has a closed form
         )
     found = results["results"][TASK]
-    return found[f"exact_match,{FILTER}"], found[f"exact_match_stderr,{FILTER}"]
+    return float(found[f"exact_match,{FILTER}"]), float(found[f"exact_match_stderr,{FILTER}"])
 
 
 def _task(file: Path, cache: str, max_new_tokens: int) -> dict[str, Any]:

@@ -1,0 +1,181 @@
+"""Is it verifying that helps? Students of four training sets from the same traces, over several seeds.
+
+    python -m benchmarks.control_arms [--traces DIR] [--verified DIR] [--prompts DIR] [--seeds N] [--set KEY=VALUE ...]
+
+    verified                  the traces that passed
+    equal_training_tokens     traces drawn at random, passed or not, of as many learned tokens
+    equal_teacher_tokens      every trace that the teacher was paid for; without verifying, none would be dropped
+    all_answers               every answer to each prompt that has one that passed: prompts filtered, answers not
+
+All else is the same: the seed and the sections train_lm (changed by --set) and evaluate_lm of the params file. Every
+run is the stages' own; one that is done is not repeated, one that was killed goes on. Intervals are paired bootstraps
+over the held-out prompts, of each prompt's mean over the seeds. OpenThoughts (arXiv:2506.04178) found no gain from
+filtering answers.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from datagen.contracts.dataset import DatasetWriter, content_hash, iterate, write_json
+from datagen.contracts.home import home
+from datagen.contracts.params import load_file
+from datagen.contracts.records import Trace, trace_from_row
+from datagen.contracts.seeding import derive_seed
+from trainers.bootstrap import paired_bootstrap
+from trainers.checkpoint import checkpoint_key
+
+ARMS = ("verified", "equal_training_tokens", "equal_teacher_tokens", "all_answers")
+
+
+def main() -> None:
+    """Run every arm and seed, print the table, write the JSON."""
+    arguments = _parser().parse_args()
+    traces = [trace_from_row(row) for row in iterate(arguments.traces)]
+    kept = [trace_from_row(row) for row in iterate(arguments.verified)]
+    work = home() / "control_arms" / _key(arguments)
+    runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    for seed in range(arguments.seeds):
+        n_tokens = 0
+        for arm in ARMS:
+            rows = choose(arm, traces, kept, n_tokens, seed)
+            runs[arm].append(_run(work / f"{arm}-{seed}", rows, seed, arguments))
+            if arm == "verified":
+                n_tokens = runs[arm][-1]["train"]["n_completion_tokens"]
+    results = summarise(runs)
+    write_json(arguments.out, results)
+    sys.stdout.write(table(results))
+
+
+def choose(arm: str, traces: Sequence[Trace], kept: Sequence[Trace], n_tokens: int, seed: int) -> list[Trace]:
+    """The training rows of an arm, in the order of `traces`; `n_tokens` bounds those drawn at random."""
+    if arm == "verified":
+        return list(kept)
+    if arm == "equal_teacher_tokens":
+        return list(traces)
+    if arm == "all_answers":
+        prompts = {trace.prompt.id for trace in kept}
+        return [trace for trace in traces if trace.prompt.id in prompts]
+    distinct = list({(trace.prompt.id, trace.completion): i for i, trace in reversed(list(enumerate(traces)))}.values())
+    distinct.sort()
+    random.Random(derive_seed(seed, arm)).shuffle(distinct)
+    chosen: list[int] = []
+    left = n_tokens
+    for i in distinct:
+        n = traces[i].n_completion_tokens or 0
+        if left < n:
+            break
+        left -= n
+        chosen.append(i)
+    return [traces[i] for i in sorted(chosen)]
+
+
+def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Mean rate of each arm over the seeds; its difference to the model before training, and to the arm `verified`."""
+    before = runs["verified"][0]["scores"]["before"]
+    means = {arm: _mean(run["scores"]["after"] for run in of_arm) for arm, of_arm in runs.items()}
+    arms: dict[str, Any] = {}
+    for arm, of_arm in runs.items():
+        arms[arm] = {
+            "rate": sum(means[arm]) / len(means[arm]),
+            "rate_by_seed": [sum(run["scores"]["after"]) / len(before) for run in of_arm],
+            "gain": paired_bootstrap(before, means[arm])._asdict(),
+            "minus_verified": paired_bootstrap(means["verified"], means[arm])._asdict(),
+            "rows": [run["train"]["rows"]["out"] for run in of_arm],
+            "learned_tokens_an_epoch": [run["train"]["n_completion_tokens"] for run in of_arm],
+            "steps": [run["train"]["n_steps"] for run in of_arm],
+        }
+    return {"n_prompts": len(before), "before": sum(before) / len(before), "arms": arms}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results in Markdown, rates and differences in points."""
+    lines = [
+        f"Before training: {100 * results['before']:.1f} % of {results['n_prompts']} held-out prompts verified.",
+        "",
+        "| arm | rows | learned tokens | verified, mean of seeds | gain (95 %) | minus `verified` (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, arm in results["arms"].items():
+        n = len(arm["rows"])
+        seeds = ", ".join(f"{100 * rate:.1f}" for rate in arm["rate_by_seed"])
+        lines.append(
+            f"| {name} | {sum(arm['rows']) / n:.0f} | {sum(arm['learned_tokens_an_epoch']) / n:.0f} "
+            f"| {100 * arm['rate']:.1f} ({seeds}) | {_points(arm['gain'])} | {_points(arm['minus_verified'])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _run(folder: Path, rows: Sequence[Trace], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train and evaluate one student, unless that is done; the student itself is not kept."""
+    result = folder / "result.json"
+    if not result.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with DatasetWriter(folder / "traces", Trace, {"stage": "control_arms"}) as writer:
+            for row in rows:
+                writer.read()
+                writer.write(row)
+        trained = ["--traces", folder / "traces", "--out", folder / "student", "--metrics", folder / "train.json"]
+        _stage("train_lm", arguments.params, [*trained, "--set", *arguments.set, f"seed={seed}"])
+        answered = ["--prompts", arguments.prompts, "--out", folder / "evaluation"]
+        _stage("evaluate_lm", arguments.params, ["--student", folder / "student", *answered])
+        write_json(
+            result,
+            {"train": json.loads((folder / "train.json").read_text()), "scores": _scores(folder / "evaluation")},
+        )
+        shutil.rmtree(folder / "student")
+    return json.loads(result.read_text())
+
+
+def _stage(name: str, params: Path, more: Sequence[object]) -> None:
+    command = [sys.executable, "-m", f"trainers.stages.{name}", "--params", str(params), *map(str, more)]
+    subprocess.run(command, check=True)
+
+
+def _scores(evaluation: Path) -> dict[str, list[float]]:
+    """1 or 0 for each prompt, in the prompts' order, before and after."""
+    verdicts = pl.read_parquet(evaluation / "verdicts.parquet").select("id", passed=pl.col("status") == "pass")
+    rows = pl.read_parquet(evaluation / "part-*.parquet").join(verdicts, on="id", maintain_order="left")
+    return {
+        who: rows.filter(teacher=who)["passed"].cast(pl.Float64).to_list() for who in ("before", "after")
+    }  # fmt: skip
+
+
+def _mean(scores: Iterable[Sequence[float]]) -> list[float]:
+    return [sum(column) / len(column) for column in zip(*scores, strict=True)]
+
+
+def _points(interval: dict[str, float]) -> str:
+    return f"{100 * interval['mean']:+.1f} ({100 * interval['low']:+.1f} to {100 * interval['high']:+.1f})"
+
+
+def _key(arguments: argparse.Namespace) -> str:
+    """Of what the results depend on, so that other inputs or params start anew."""
+    params = load_file(arguments.params)
+    sections = {name: params.get(name, {}) for name in ("train_lm", "evaluate_lm")}
+    inputs = [content_hash(path) for path in (arguments.traces, arguments.verified, arguments.prompts)]
+    return checkpoint_key({"sections": sections, "set": arguments.set, "inputs": inputs})[:16]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--traces", type=Path, default=Path("data/traces"))
+    parser.add_argument("--verified", type=Path, default=Path("data/verified"))
+    parser.add_argument("--prompts", type=Path, default=Path("data/prompts_heldout"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", nargs="+", action="extend", default=[], help="parameters of train_lm, for all arms")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/control_arms.json"))
+    return parser
+
+
+if __name__ == "__main__":
+    main()
