@@ -93,7 +93,8 @@ def _load(source: Source, subset: str | None) -> Iterator[dict[str, object]]:
             raise DataError(
                 f"dataset {source.dataset!r} has no column {column!r}; it has {', '.join(rows.column_names)}"
             )
-    yield from rows
+    for row in rows:
+        yield dict(row)
 
 
 def _to_prompt(source: Source, row: dict[str, object], place: str, family: str) -> Prompt:
