@@ -27,6 +27,7 @@ repro: setup
 ifeq ($(PROFILE),default)
 	dvc repro
 else
+	@test -f params.$(PROFILE).yaml || { echo "no profile $(PROFILE): there are default and $(patsubst params.%.yaml,%,$(wildcard params.*.yaml))"; exit 2; }
 	test -e $(WORKTREE) || git worktree add --detach $(WORKTREE)
 	git -C $(WORKTREE) checkout --quiet --force --detach $$(git rev-parse HEAD)
 	cp params.$(PROFILE).yaml $(WORKTREE)/params.yaml

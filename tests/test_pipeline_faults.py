@@ -24,7 +24,7 @@ from datagen.contracts.records import Prompt
 from tests.tiny_model import write_tiny_model
 
 KEY = "sk-planted-5f0c2d9e7b1a"
-STAGES = ("prompts", "prompts_heldout", "traces", "verify", "train_lm")
+STAGES = ("prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm", "report")
 OUTPUTS = ("data/prompts", "data/prompts_heldout", "data/traces", "data/verified", "models/student")
 OUTPUT = {"traces": "data/traces", "verify": "data/verified", "train_lm": "models/student"}
 N_PROMPTS, N_SAMPLES, CONCURRENCY = 120, 4, 8
@@ -40,6 +40,7 @@ PARAMS = {
         "model": "models/tiny", "objective": "cross_entropy", "epochs": 2, "batch_size": 8, "max_tokens": 256,
         "max_rows_per_prompt": 1,
     },
+    "evaluate_lm": {"method": "by_row", "model": "models/tiny", "max_new_tokens": 4},
 }  # fmt: skip
 
 
@@ -188,9 +189,9 @@ def test_a_killed_run_leaves_no_process_and_its_rerun_equals_an_unbroken_one(
 
 def test_a_second_run_runs_nothing(projects: dict[str, Project]):
     """DVC's own word, for every stage."""
-    said = projects["done"].repro("train_lm")
+    said = projects["done"].repro()
     assert "Running stage" not in said
-    assert all(f"Stage '{stage}' didn't change, skipping" in said for stage in ("traces", "verify", "train_lm"))
+    assert all(f"Stage '{stage}' didn't change, skipping" in said for stage in STAGES)
 
 
 def test_the_planted_key_is_nowhere(projects: dict[str, Project]):
