@@ -21,7 +21,7 @@ from pydantic import Field
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
 from datagen.backends.in_batches import Answers, answer_batch
 from datagen.backends.models import EMBEDDED, Model, resolve_model
-from datagen.contracts.errors import MissingError
+from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.params import Params
 from datagen.contracts.records import Message
 
@@ -48,6 +48,7 @@ def local(config: Config, environment: Environment) -> Iterator["_Backend"]:
 
     Raises:
         MissingError: the model, torch or transformers, a chat template or the device is not there.
+        ParamsError: `$DATASTILL_DEVICE` names no kind of device.
     """
     try:
         import torch
@@ -68,10 +69,12 @@ def local(config: Config, environment: Environment) -> Iterator["_Backend"]:
 def _device() -> str:
     import torch
 
-    device = os.environ.get("DATASTILL_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MissingError(f"$DATASTILL_DEVICE is {device}, but torch finds no CUDA; unset it, or install a CUDA torch")
-    return device
+    named = os.environ.get("DATASTILL_DEVICE")
+    if named not in {None, "", "cpu", "cuda"}:
+        raise ParamsError(f"$DATASTILL_DEVICE: expected cpu or cuda (got {named!r})")
+    if named == "cuda" and not torch.cuda.is_available():
+        raise MissingError(f"$DATASTILL_DEVICE is cuda, but torch {torch.__version__} finds no CUDA device; unset it")
+    return named or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, slots=True)
