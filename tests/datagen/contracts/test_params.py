@@ -115,7 +115,7 @@ def test_a_whole_file_is_checked_in_one_report():
         }
     )
     assert len(problems) == 4
-    assert problems[0].startswith("trases: no stage 'trases'; there are prompts, ")
+    assert problems[0].startswith("trases: no stage 'trases'; there are ") and "prompts, " in problems[0]
     assert problems[1].startswith("prompts.method: no 'nonesuch' in datagen.prompts; there are ")
     assert problems[2] == "traces.samples_per_prompt: Input should be greater than or equal to 1 (got 0)"
     assert problems[3] == "prompts_heldout.max_prompt_chars: Input should be greater than 0 (got -1)"
