@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from datagen.contracts.records import Message, Trace
 
@@ -105,11 +106,33 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def completion_logits(network: nn.Module, batch: Batch) -> Tensor:
-    """(batch.learned.sum(), V): the logits before each learned token, those of no other position computed."""
+    """(batch.learned.sum(), V): the logits before each learned token, those of no other position computed.
+
+    The start that all sequences share (a template's system prompt) goes through the network once. Its keys and values
+    serve every sequence, and its gradient is the sum over them, as if each had computed it.
+    """
+    n_shared = n_shared_tokens(batch)
+    cache = None
+    if n_shared:
+        cache = DynamicCache()
+        network(input_ids=batch.tokens[:1, :n_shared], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(batch.tokens))
     output = network(
-        input_ids=batch.tokens, attention_mask=batch.attention_mask, logits_to_keep=batch.learned, use_cache=False
+        input_ids=batch.tokens[:, n_shared:],
+        attention_mask=batch.attention_mask,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=batch.learned[:, n_shared:],
     )
     return output.logits
+
+
+def n_shared_tokens(batch: Batch) -> int:
+    """How many tokens all of several sequences start with, before the first position whose logits are needed."""
+    if len(batch.tokens) == 1:
+        return 0
+    shared = (batch.tokens == batch.tokens[:1]).all(dim=0) & ~batch.learned.any(dim=0)
+    return int(shared.long().cumprod(dim=0).sum())
 
 
 def _tokens(tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_generation_prompt: bool) -> list[int]:

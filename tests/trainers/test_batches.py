@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from datagen.contracts.records import Prompt, Trace
-from trainers.batches import Example, TemplateError, collate, completion_logits, encode
+from trainers.batches import Example, TemplateError, collate, completion_logits, encode, n_shared_tokens
 
 ENDS = frozenset({1})
 
@@ -74,3 +74,26 @@ def test_logits_stand_before_their_tokens(tiny: Path):
         logits = completion_logits(model, collate(examples))
         alone = [model(input_ids=torch.tensor([e.tokens])).logits[0, e.n_prompt_tokens - 1 : -1] for e in examples]
     torch.testing.assert_close(logits, torch.cat(alone))
+
+
+def test_a_shared_start_changes_neither_logits_nor_gradient(tiny: Path):
+    """Oracle: each sequence alone, without a cache, in float64. Four tokens are shared, the fifth is learned in one."""
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float64)
+    start = [5, 6, 7, 8]
+    examples = [Example([*start, 30, 31], 4), Example([*start, 30, 40, 41, 42], 6), Example([*start, 9, 9, 9], 5)]
+    batch = collate(examples)
+    assert n_shared_tokens(batch) == 3  # the fourth token's logits are needed
+    logits = completion_logits(model, batch)
+    logits.square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    alone = [model(input_ids=torch.tensor([e.tokens])).logits[0, e.n_prompt_tokens - 1 : -1] for e in examples]
+    torch.cat(alone).square().sum().backward()
+    torch.testing.assert_close(logits, torch.cat(alone))
+    wanted = [parameter.grad for parameter in model.parameters()]
+    torch.testing.assert_close(gradients, wanted, rtol=1e-5, atol=1e-4)  # Llama's norms compute in float32
+
+
+def test_nothing_is_shared_by_one_sequence_or_by_different_ones():
+    assert n_shared_tokens(collate([Example([5, 6, 7], 2)])) == 0
+    assert n_shared_tokens(collate([Example([5, 6, 7], 2), Example([4, 6, 7], 2)])) == 0
