@@ -109,9 +109,11 @@ def completion_logits(network: nn.Module, batch: Batch) -> Tensor:
     """(batch.learned.sum(), V): the logits before each learned token, those of no other position computed.
 
     The start that all sequences share (a template's system prompt) goes through the network once. Its keys and values
-    serve every sequence, and its gradient is the sum over them, as if each had computed it.
+    serve every sequence, and its gradient is the sum over them, as if each had computed it. Several processes go
+    without: sharded networks need as many passes in each.
     """
-    n_shared = n_shared_tokens(batch)
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    n_shared = 0 if several else n_shared_tokens(batch)
     cache = None
     if n_shared:
         cache = DynamicCache()

@@ -29,7 +29,7 @@ class Config(Params):
 
 
 def instruction_constraints(config: Config, traces: Iterable[Trace]) -> Iterator[Verdict]:
-    """One verdict a trace: `pass` where all constraints are met and the answer is whole; the score is the share met.
+    """One verdict a trace: `pass` where all constraints are met; the score is the share met, of a cut answer 0.
 
     Raises:
         DataError: an instruction type that is not in CHECKS, or arguments that it does not take.
@@ -47,7 +47,7 @@ def instruction_constraints(config: Config, traces: Iterable[Trace]) -> Iterator
             yield Verdict(id=trace.id, method=NAME, status="fail", score=score, reason=failed[0]["id"], detail=detail)
         elif trace.finish_reason == "length":
             detail = "the answer was cut at its length limit"
-            yield Verdict(id=trace.id, method=NAME, status="fail", score=score, reason="cut_off", detail=detail)
+            yield Verdict(id=trace.id, method=NAME, status="fail", score=0.0, reason="cut_off", detail=detail)
         else:
             yield Verdict(id=trace.id, method=NAME, status="pass", score=score)
 

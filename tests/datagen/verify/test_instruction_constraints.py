@@ -127,7 +127,7 @@ def test_an_answer_that_was_cut_does_not_pass():
     """By definition; a constraint that is not met comes first."""
     met, unmet = constraint("punctuation:no_comma"), constraint("startend:quotation")
     cut, worse = instruction_constraints(Config(), [trace("plain", [met], "length"), trace("plain", [unmet], "length")])
-    assert (cut.status, cut.reason, cut.score) == ("fail", "cut_off", 1.0)
+    assert (cut.status, cut.reason, cut.score) == ("fail", "cut_off", 0.0)
     assert (worse.reason, worse.score) == ("startend:quotation", 0.0)
 
 
