@@ -26,6 +26,7 @@ $(INSTALLED):
 repro: setup
 ifeq ($(PROFILE),default)
 	dvc repro
+	@echo "Open report/index.html"
 else
 	@test -f params.$(PROFILE).yaml || { echo "no profile $(PROFILE): there are default and $(patsubst params.%.yaml,%,$(wildcard params.*.yaml))"; exit 2; }
 	test -e $(WORKTREE) || git worktree add --detach $(WORKTREE)
