@@ -253,7 +253,7 @@ def _story(attempt: Mapping[str, Any], datasets: Mapping[str, Row]) -> Iterator[
         sampling = ", ".join(f"{name} {params[name]}" for name in _SAMPLING if name in params)
         yield _line("teacher", ", ".join(filter(None, (attempt["teacher"] or "not named", sampling))))
         if attempt["request_key"]:
-            yield _line("request", f"{attempt['request_key']}, seed {attempt['seed']}")
+            yield _line("request", f"{attempt['request_key'][:16]}…, seed {attempt['seed']}")
         if attempt["reasoning"]:
             yield _line("reasoning", attempt["reasoning"])
         n_tokens = f"{n} tokens" if (n := attempt["n_completion_tokens"]) is not None else None
@@ -263,8 +263,9 @@ def _story(attempt: Mapping[str, Any], datasets: Mapping[str, Row]) -> Iterator[
         yield _line("in", ", ".join(attempt["kept_in"]))
     for verdict in attempt["verdicts"]:
         yield _verdict(verdict)
+    said = [verdict["detail"] for verdict in attempt["verdicts"]]
     for row in attempt["rejections"]:
-        yield _dropped(row)
+        yield _dropped(row | {"detail": ""} if row["detail"] in said else row)
     for name in attempt["trained"]:
         yield _line("trained", name, style="green")
 
@@ -272,7 +273,8 @@ def _story(attempt: Mapping[str, Any], datasets: Mapping[str, Row]) -> Iterator[
 def _verdict(row: Mapping[str, Any]) -> "Text":
     style = "green" if row["status"] == "pass" else "red"
     answer = f", took {row['answer']!r} as the answer" if row["answer"] is not None else ""
-    return _line("verdict", f"{row['status']} by {row['method']}, score {row['score']:g}{answer}", style=style)
+    line = _line("verdict", f"{row['status']} by {row['method']}, score {row['score']:g}{answer}", style=style)
+    return line.append(f"  {_visible(row['detail'])}" if row["detail"] else "")
 
 
 def _dropped(row: Mapping[str, Any]) -> "Text":
