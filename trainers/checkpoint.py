@@ -99,13 +99,24 @@ class Checkpoints:
         _sync(self.folder)
         for old in self.folder.glob("step-*"):
             if old != done:
-                shutil.rmtree(old)
+                self._remove(old)
 
     def clear(self) -> None:
         """Remove them all: the finished model is in place."""
-        shutil.rmtree(self.writing, ignore_errors=True)
+        for left in (self.writing, self._removing):
+            shutil.rmtree(left, ignore_errors=True)
         for done in self.folder.glob("step-*"):
-            shutil.rmtree(done)
+            self._remove(done)
+
+    @property
+    def _removing(self) -> Path:
+        return self.folder / ".removing"
+
+    def _remove(self, done: Path) -> None:
+        """Under another name, so that a kill leaves none half removed that looks complete."""
+        shutil.rmtree(self._removing, ignore_errors=True)
+        done.rename(self._removing)
+        shutil.rmtree(self._removing)
 
 
 def _sync(path: Path) -> None:

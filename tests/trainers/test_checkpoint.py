@@ -33,6 +33,25 @@ def test_a_half_written_one_is_not_taken(tmp_path: Path):
     assert list(checkpoints.writing.iterdir()) == []
 
 
+def test_a_half_removed_one_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The removal ends after one file, as by a kill; what is left of it goes with the next clear."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+    (tmp_path / "step-00000001" / "more").touch()
+
+    def remove_one_file(folder: Path, **_: object) -> None:
+        for file in folder.glob("state"):
+            file.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("shutil.rmtree", remove_one_file)
+        checkpoints.clear()
+    assert checkpoints.latest() is None and list(tmp_path.glob("*/more"))
+    checkpoints.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_same_training_twice_at_once_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The second names the first's process."""
     monkeypatch.setenv("DATASTILL_HOME", str(tmp_path))
