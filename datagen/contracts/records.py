@@ -88,6 +88,7 @@ class Trace:
         sample_index: which of the prompt's attempts, from 0.
         completion: the answer, without the reasoning.
         reasoning: what the teacher thought first, where it says so.
+        tool_calls: JSON text of the tools that the teacher called, as OpenAI's API writes them.
         finish_reason: `stop`, `length` or what the server named.
         teacher: the model's name.
         request_key: the ledger's key, in hex.
@@ -101,6 +102,7 @@ class Trace:
     sample_index: int = 0
     completion: str
     reasoning: str | None = None
+    tool_calls: str | None = None
     finish_reason: str | None = None
     teacher: str = ""
     request_key: str = ""
@@ -115,6 +117,7 @@ class Trace:
         **{name: dtype for name, dtype in Prompt.SCHEMA.items() if name != "id"},
         "completion": pl.String,
         "reasoning": pl.String,
+        "tool_calls": pl.String,
         "finish_reason": pl.String,
         "teacher": pl.String,
         "request_key": pl.String,

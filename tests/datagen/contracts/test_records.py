@@ -40,7 +40,8 @@ counts = st.none() | st.integers(0, 2**31 - 1)
 traces = st.builds(
     Trace,
     id=texts, prompt=prompts, sample_index=st.integers(0, 2**31 - 1), completion=texts, reasoning=st.none() | texts,
-    finish_reason=st.none() | texts, teacher=texts, request_key=texts, seed=st.none() | st.integers(0, 2**63 - 1),
+    tool_calls=st.none() | texts, finish_reason=st.none() | texts, teacher=texts, request_key=texts,
+    seed=st.none() | st.integers(0, 2**63 - 1),
     n_prompt_tokens=counts, n_completion_tokens=counts,
 )  # fmt: skip
 verdicts = st.builds(
