@@ -12,14 +12,19 @@ from typing import Any, TypeGuard, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from datagen.contracts.errors import ParamsError
 
 
 class Params(BaseModel):
-    """Base of every Config: frozen, unknown keys refused."""
+    """Base of every Config: frozen; unknown keys, NaN and infinity refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    `Field(json_schema_extra={"connection": True})` marks what says how a server is reached, such as its address and the
+    time limits: it changes no row, so no manifest holds it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 C = TypeVar("C", bound=Params)
@@ -39,10 +44,11 @@ class Parts:
         return found
 
     def values(self) -> dict[str, Any]:
-        """Every parameter with its value, as the manifest keeps them."""
+        """Every parameter with its value, as the manifest keeps them: without those of a connection."""
         merged: dict[str, Any] = {}
-        for config in self._by_type.values():
-            merged |= config.model_dump(mode="json")
+        for kind, config in self._by_type.items():
+            connection = {name for name, one in kind.model_fields.items() if _is_connection(one)}
+            merged |= config.model_dump(mode="json", exclude=connection)
         return dict(sorted(merged.items()))
 
 
@@ -98,6 +104,11 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             values[key] = value
     return values
+
+
+def _is_connection(parameter: FieldInfo) -> bool:
+    extra = parameter.json_schema_extra
+    return isinstance(extra, dict) and extra.get("connection") is True
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -32,6 +32,17 @@ def test_each_config_takes_the_keys_that_it_declares():
     }  # fmt: skip
 
 
+class Server(Params):
+    base_url: str = Field(json_schema_extra={"connection": True})
+    model: str
+
+
+def test_the_address_of_a_server_is_a_parameter_that_no_manifest_holds():
+    parts = validate({"base_url": "http://user@10.0.0.1", "model": "m"}, Server)
+    assert parts[Server].base_url == "http://user@10.0.0.1"
+    assert parts.values() == {"model": "m"}
+
+
 def test_every_problem_is_told_at_once():
     """Two unknown keys, a wrong type, a value out of range and a missing key: five lines."""
     with pytest.raises(ParamsError) as error:
@@ -79,6 +90,12 @@ def test_an_assignment_without_key_or_value(given: str):
 def test_a_number_that_yaml_reads_as_text_is_a_number():
     """PyYAML reads 1e-4, which has no dot, as a text."""
     assert validate(parse_assignments(["temperature=1e-4", "model=m"]), Method)[Method].temperature == 0.0001
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf"])
+def test_a_value_that_is_no_number_is_one_line(number: str):
+    with pytest.raises(ParamsError, match=r"^temperature: Input should be a finite number \(got -?(NaN|Infinity)\)$"):
+        validate(parse_assignments([f"temperature={number}", "model=m"]), Method)
 
 
 @pytest.mark.parametrize(
