@@ -5,6 +5,7 @@ Gao et al. A framework for few-shot language model evaluation. https://doi.org/1
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,9 +15,11 @@ from typing import Any
 
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.records import Prompt
+from datagen.verify.math_answer import find_reference
 
 TASK = "datastill_gsm8k"
 FILTER = "flexible-extract"
+_NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")  # what the filter takes whole
 
 
 def check_harness() -> None:
@@ -30,39 +33,39 @@ def check_harness() -> None:
 
 
 def answerable(prompts: Sequence[Prompt]) -> list[int]:
-    """Positions of the prompts that the harness can judge: one user turn with a reference and no constraints.
+    """Positions of the prompts that the harness can judge: one user turn whose reference is a number, no constraints.
 
     Raises:
         ParamsError: there is none.
     """
     positions = [
         i for i, prompt in enumerate(prompts)
-        if prompt.reference is not None and not prompt.constraints and len(prompt.messages) == 1
+        if prompt.reference is not None and _NUMBER.fullmatch(find_reference(prompt.reference))
+        and not prompt.constraints and len(prompt.messages) == 1
     ]  # fmt: skip
     if not positions:
         raise ParamsError("harness=lm_eval: no prompt has a number as its reference; add some, or set harness=none")
     return positions
 
 
-def lm_eval_accuracy(
-    student: Path, prompts: Sequence[Prompt], *, device: str, dtype: str, batch_size: int, max_new_tokens: int
-) -> tuple[float, float]:
-    """Accuracy of the model in the folder `student`, in [0, 1], and its standard error."""
-    evaluator: Any = import_module("lm_eval.evaluator")  # optional, and its types are wrong
+def load(student: Path, *, device: str, dtype: str, batch_size: int) -> Any:
+    """The model in the folder `student`, as the harness asks it."""
+    models: Any = import_module("lm_eval.models.huggingface")  # optional, and its types are wrong
+    return models.HFLM(pretrained=str(student), device=device, dtype=dtype, batch_size=batch_size)
+
+
+def lm_eval_scores(model: Any, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[float]:
+    """1 or 0 for each of the `answerable` prompts, in order; `model` is any of the harness's models."""
+    evaluator: Any = import_module("lm_eval.evaluator")
     with tempfile.TemporaryDirectory(prefix="datastill-harness-") as folder:
         file = Path(folder, "rows.jsonl")
-        rows = [{"prompt": prompt.text, "reference": prompt.reference} for prompt in prompts]
+        rows = [{"prompt": prompt.text, "reference": find_reference(prompt.reference or "")} for prompt in prompts]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         results = evaluator.simple_evaluate(
-            model="hf",
-            model_args={"pretrained": str(student), "dtype": dtype},
-            tasks=[_task(file, folder, max_new_tokens)],
-            device=device,
-            batch_size=batch_size,
-            apply_chat_template=True,
+            model=model, tasks=[_task(file, folder, max_new_tokens)], apply_chat_template=True, log_samples=True
         )
-    found = results["results"][TASK]
-    return float(found[f"exact_match,{FILTER}"]), float(found[f"exact_match_stderr,{FILTER}"])
+    scores = {row["doc_id"]: float(row["exact_match"]) for row in results["samples"][TASK]}
+    return [scores[i] for i in range(len(prompts))]
 
 
 def _task(file: Path, cache: str, max_new_tokens: int) -> dict[str, Any]:

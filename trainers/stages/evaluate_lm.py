@@ -20,7 +20,7 @@ from datagen.contracts.records import Prompt, Rejection, Trace, Verdict
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import Progress, Run, Stage, load_method, main
 from trainers.device import check_packages, device_type
-from trainers.harness import answerable, check_harness, lm_eval_accuracy
+from trainers.harness import answerable, check_harness, lm_eval_scores, load
 
 DEFAULT_METHOD = "by_row"
 WHO = ("before", "after")
@@ -29,7 +29,7 @@ WHO = ("before", "after")
 class Config(Params):
     """How answers are judged and compared; `model` is the one that training started from.
 
-    `harness` lm_eval runs EleutherAI's harness besides, on the prompts that have a reference, such as GSM8K's.
+    `harness` lm_eval runs EleutherAI's harness besides, on the prompts whose reference is a number, such as GSM8K's.
     """
 
     method: str = DEFAULT_METHOD
@@ -160,22 +160,17 @@ def _figures(
 def _run_harness(
     run: Run, prompts: Sequence[Prompt], verdicts: Sequence[Verdict | None], positions: Sequence[int]
 ) -> dict[str, Any]:
-    """The student's accuracy by our verdicts and by the harness, on the same prompts."""
+    """The student's accuracy by our verdicts and by the harness, and on how many prompts the two differ."""
     backend = run.params[local.Config]
-    accuracy, error = lm_eval_accuracy(
-        run.inputs["student"],
-        [prompts[i] for i in positions],
-        device=device_type(),
-        dtype=backend.dtype,
-        batch_size=backend.batch_size,
-        max_new_tokens=run.params[Decoding].max_new_tokens,
-    )
-    ours = sum(v is not None and v.status == "pass" for v in (verdicts[i] for i in positions)) / len(positions)
+    model = load(run.inputs["student"], device=device_type(), dtype=backend.dtype, batch_size=backend.batch_size)
+    asked = [prompts[i] for i in positions]
+    theirs = lm_eval_scores(model, asked, max_new_tokens=run.params[Decoding].max_new_tokens)
+    ours = [float(v is not None and v.status == "pass") for v in (verdicts[i] for i in positions)]
     return {
         "n": len(positions),
-        "ours": round(ours, 4),
-        "lm_eval": round(accuracy, 4),
-        "lm_eval_standard_error": round(error, 4),
+        "ours": round(sum(ours) / len(ours), 4),
+        "lm_eval": round(sum(theirs) / len(theirs), 4),
+        "n_different": sum(mine != other for mine, other in zip(ours, theirs, strict=True)),
     }
 
 
