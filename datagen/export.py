@@ -25,6 +25,7 @@ import polars.selectors as cs
 
 from datagen.contracts.dataset import FORMAT_VERSION, content_hash, read_manifest, replace_directory, write_json
 from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.stage import check_out, locked
 
 REASONS = {
     "no_prompt": "the row has no prompt",
@@ -59,15 +60,18 @@ def export(path: Path, format: str, out: Path) -> dict[str, Any]:
     and preference, all traces for unpaired, the prompts for prompt_only.
 
     Raises:
-        ParamsError: no such format.
+        ParamsError: no such format, or `out` must not be replaced, as with a stage.
+        LockedError: another process writes `out`.
         DataError: `path` was not written by the verify stage, or a message's tool calls are not OpenAI's.
     """
     if format not in FORMATS:
         raise ParamsError(f"no format {format!r}; there are {', '.join(FORMATS)}")
     if read_manifest(path).get("record") != "Trace" or not (path / "rejected.parquet").is_file():
         raise DataError(f"{path}: not written by the verify stage, which gives every trace its verdict; run it first")
+    out = check_out(out, [path])
     manifest = {"stage": "export", "method": format, "record": format, "inputs": {"dataset": content_hash(path)}}
-    return _write(FORMATS[format](_traces(path)), out, manifest)
+    with locked(out):
+        return _write(FORMATS[format](_traces(path)), out, manifest)
 
 
 def sft(traces: pl.LazyFrame) -> pl.LazyFrame:
@@ -140,6 +144,8 @@ def _traces(path: Path) -> pl.LazyFrame:
     answer = {"role": pl.lit("assistant"), "content": pl.col("completion")}
     if _any(traces, "reasoning"):
         answer["reasoning_content"] = pl.col("reasoning")
+    if _any(traces, "tool_calls"):
+        answer["tool_calls"] = pl.col("tool_calls").map_elements(_tool_calls, return_dtype=_TOOL_CALLS)
     traces = traces.with_columns(
         prompt=pl.col("messages").list.eval(_struct({key: values[key] for key in values if key in used})),
         completion=pl.concat_list(_struct(answer)),

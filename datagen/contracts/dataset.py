@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -167,8 +167,12 @@ class _Table:
 
 
 def is_dataset(path: Path) -> bool:
-    """Whether `path` is a dataset directory."""
-    return (path / _MANIFEST).is_file()
+    """Whether `path` is a directory that a stage wrote; other tools have a manifest.json too."""
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and cast(dict[str, Any], manifest).get("format") == "datastill"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -97,10 +97,8 @@ class Rows(Generic[R]):
 
     def _check_dataset(self) -> None:
         manifest = read_manifest(self.path)
-        if manifest["record"] != self._record.__name__:
-            raise DataError(
-                f"{self.path}: holds {manifest['record']} rows, {self._stage} takes {self._record.__name__} rows"
-            )
+        if (held := manifest.get("record", "no")) != self._record.__name__:
+            raise DataError(f"{self.path}: holds {held} rows, {self._stage} takes {self._record.__name__} rows")
         self._n_rows = int(manifest["rows"]["out"])
 
     def _check_file(self) -> None:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -133,8 +133,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
         _die_with_dvc()
         _check_interpreter()
         run = _prepare(stage, arguments)
-        _check_out(run.out)
-        with _locked(run.out):
+        with locked(run.out):
             configure_logging()
             log.info("%s: start, writes %s", stage.name, run.out)
             metrics = dict(stage.run(run))
@@ -261,7 +260,11 @@ def _prepare(stage: Stage, arguments: argparse.Namespace) -> Run:
     if arguments.concurrency < 1:
         raise ParamsError(f"--concurrency: expected at least 1 (got {arguments.concurrency})")
     return Run(
-        name=stage.name, params=stage.parse(mine), inputs=inputs, out=arguments.out, concurrency=arguments.concurrency
+        name=stage.name,
+        params=stage.parse(mine),
+        inputs=inputs,
+        out=check_out(arguments.out, inputs.values()),
+        concurrency=arguments.concurrency,
     )
 
 
@@ -342,10 +345,21 @@ def _ancestors_to_dvc() -> list[int]:
     return chain[:1]
 
 
-def _check_out(out: Path) -> None:
-    """Refuse to replace what no stage wrote, and find out now whether `out` can be written at all."""
+def check_out(out: Path, inputs: Iterable[Path]) -> Path:
+    """The directory to write: `out`, or what it links to.
+
+    Raises:
+        ParamsError: it is a file or one of `inputs`, holds one of them or what no stage wrote, or cannot be written.
+    """
+    if out.is_symlink():
+        out = out.resolve()
     if out.name in ("", ".."):
         raise ParamsError(f"--out {out}: name the directory to write, such as {out / 'traces'}")
+    if out.exists() and not out.is_dir():
+        raise ParamsError(f"--out {out}: is a file; name a directory")
+    for read in inputs:
+        if out.resolve() in (read.resolve(), *read.resolve().parents):
+            raise ParamsError(f"--out {out}: would replace the input {read}; name another directory")
     if out.is_dir() and not is_dataset(out) and any(out.iterdir()):
         raise ParamsError(f"--out {out}: holds files that no stage wrote; name another directory, or empty this one")
     try:
@@ -354,10 +368,17 @@ def _check_out(out: Path) -> None:
             pass
     except OSError as error:
         raise ParamsError(f"--out {out}: cannot be written ({error.strerror}); name another place") from None
+    return out
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Generator[None]:
+def locked(out: Path) -> Generator[None]:
+    """Keep other processes from writing `out`.
+
+    Raises:
+        LockedError: another process writes it.
+        MissingError: the folder of the locks cannot be written.
+    """
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
     path = home() / "locks" / f"{name}.lock"
     try:

@@ -35,7 +35,7 @@ def run(run: Run) -> dict[str, Any]:
     ]
     write_json(writing / "families.json", plotted)
     hashes = {name: content_hash(path) for name, path in made_of.items()}
-    write_json(writing / "manifest.json", {"stage": run.name, "inputs": hashes})
+    write_json(writing / "manifest.json", {"format": "datastill", "stage": run.name, "inputs": hashes})
     replace_directory(writing, run.out)
     return {"verified": figures.steps["verified"].n_out, "families": len(figures.rates["teacher"]) - 1}
 

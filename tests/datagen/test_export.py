@@ -7,8 +7,9 @@ import pytest
 
 from datagen.cli import main
 from datagen.contracts.dataset import DatasetWriter, read_manifest
-from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.errors import DataError, LockedError, ParamsError
 from datagen.contracts.records import Message, Prompt, Rejection, Trace, Verdict
+from datagen.contracts.stage import locked
 from datagen.export import FORMATS, export
 
 TEMPLATE = (
@@ -163,6 +164,23 @@ def test_wrong_input_is_one_clear_line(verified: Path, tmp_path: Path, capsys: p
     assert main(["export", str(verified), "--format", "preference", "--out", str(tmp_path / "out")]) == 0
     assert json.loads(capsys.readouterr().out)["rejected"] == {"no_failed_trace": 2}
     assert read_manifest(tmp_path / "out")["rows"] == {"in": 5, "out": 3, "rejected": 2}
+
+
+def test_nothing_is_replaced_but_what_was_written_by_datastill(
+    verified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder of the user's, the dataset that is exported, and a directory that another export writes."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.tex").touch()
+    with pytest.raises(ParamsError, match="holds files that no stage wrote"):
+        export(verified, "sft", tmp_path / "data")
+    assert (tmp_path / "data" / "thesis.tex").exists()
+    with pytest.raises(ParamsError, match="would replace the input"):
+        export(verified, "sft", verified)
+    with locked(tmp_path / "out"), pytest.raises(LockedError, match="is being written by process"):
+        export(verified, "sft", tmp_path / "out")
+    assert not (tmp_path / "out").exists() and (verified / "rejected.parquet").exists()
 
 
 @pytest.fixture(scope="module")

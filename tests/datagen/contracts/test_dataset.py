@@ -188,6 +188,12 @@ def test_a_directory_without_manifest_says_so(tmp_path: Path):
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("content", ['{"name": "my app", "version": 1}', "[1]", "{", '{"format": "parquet"}'])
+def test_another_program_s_manifest_makes_no_dataset(tmp_path: Path, content: str):
+    (tmp_path / "manifest.json").write_text(content)
+    assert not is_dataset(tmp_path)
+
+
 def test_content_hash(tmp_path: Path):
     """A file's is SHA-256 of its bytes, a dataset's that of its manifest; a folder's changes with names and bytes."""
     (tmp_path / "f").mkdir()

@@ -211,6 +211,10 @@ def test_a_dataset_of_other_rows(tmp_path: Path):
     assert [row.id for row in Rows(tmp_path / "d", Prompt, "traces", ALLOW_ALL)] == ["p"]
     with pytest.raises(DataError, match="holds Prompt rows, verify takes Trace rows"):
         Rows(tmp_path / "d", Trace, "verify", ALLOW_ALL)
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "manifest.json").write_text('{"format": "datastill", "stage": "train_lm"}')
+    with pytest.raises(DataError, match="holds no rows, verify takes Trace rows"):
+        Rows(tmp_path / "student", Trace, "verify", ALLOW_ALL)
 
 
 def test_equal_rows_without_ids_get_ids_of_their_own(tmp_path: Path):

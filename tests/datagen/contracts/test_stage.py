@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.home import home
-from datagen.contracts.stage import find_methods, find_stages, load_method, load_stage
+from datagen.contracts.records import Prompt
+from datagen.contracts.stage import check_out, find_methods, find_stages, load_method, load_stage
 
 # A stage that says when it runs, and waits for the end of its input.
 STAGE = '''
@@ -155,6 +157,8 @@ PARAMS = "slow:\n  n_rows: 2\nslow_more:\n  n_rows: 4\nprompts:\n  method: user_
         (["--out", "."], "slow: --out .: name the directory to write"),
         (["--out", "mine"], "slow: --out mine: holds files that no stage wrote"),
         (["--out", "file/out"], "slow: --out file/out: cannot be written ("),
+        (["--out", "file"], "slow: --out file: is a file; name a directory"),
+        (["--out", "theirs"], "slow: --out theirs: holds files that no stage wrote"),
     ],
 )
 def test_a_wrong_command_line_ends_before_any_work(start: Start, tmp_path: Path, arguments: list[str], says: str):
@@ -164,11 +168,41 @@ def test_a_wrong_command_line_ends_before_any_work(start: Start, tmp_path: Path,
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     (tmp_path / "file").touch()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "manifest.json").write_text('{"name": "a web page of another program"}')
     process = start("--out", "out", *arguments)
     output, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
     assert says in said and "Traceback" not in said and output == ""
-    assert (tmp_path / "mine" / "thesis.tex").exists() and not (tmp_path / "out").exists()
+    kept = ("mine/thesis.tex", "theirs/manifest.json", "file")
+    assert all((tmp_path / name).is_file() for name in kept) and not (tmp_path / "out").exists()
+
+
+def test_a_link_to_a_directory_stays_one(start: Start, tmp_path: Path):
+    """The directory behind it is replaced, once before it is there and once after."""
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
+    for n_rows in (1, 2):
+        code, said = end(start("--out", "link", "--set", f"n_rows={n_rows}"))
+        assert code == 0, said
+        assert (tmp_path / "link").is_symlink()
+        assert json.loads((tmp_path / "disk" / "out" / "manifest.json").read_text())["rows"]["out"] == n_rows
+
+
+def test_an_input_is_never_replaced(tmp_path: Path):
+    """Itself, by a link, and the dataset that holds it."""
+    write_dataset(tmp_path / "data")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "mine.jsonl").touch()
+    for out, read in (("data", "data"), ("link", "data"), ("data", "link"), ("data", "data/mine.jsonl")):
+        with pytest.raises(ParamsError, match="would replace the input"):
+            check_out(tmp_path / out, [tmp_path / read])
+    assert check_out(tmp_path / "data", [tmp_path / "other.jsonl"]) == tmp_path / "data"
+
+
+def write_dataset(out: Path) -> None:
+    with DatasetWriter(out, Prompt, {"stage": "prompts"}) as writer:
+        writer.read()
+        writer.write(Prompt(id="p", messages=[]))
 
 
 @pytest.mark.parametrize(("section", "n_rows"), [("slow", 2), ("slow_more", 4)])
