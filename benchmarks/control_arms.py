@@ -3,14 +3,17 @@
     python -m benchmarks.control_arms [--traces DIR] [--verified DIR] [--prompts DIR] [--seeds N] [--set KEY=VALUE ...]
 
     verified                  the traces that passed
-    equal_training_tokens     traces drawn at random, passed or not, of as many learned tokens
+    equal_training_tokens     traces drawn at random, passed or not, of as many learned tokens as whole rows allow
     equal_teacher_tokens      every trace that the teacher was paid for; without verifying, none would be dropped
     all_answers               every answer to each prompt that has one that passed: prompts filtered, answers not
 
-All else is the same: the seed and the sections train_lm (changed by --set) and evaluate_lm of the params file. Every
-run is the stages' own; one that is done is not repeated, one that was killed goes on. Intervals are paired bootstraps
-over the held-out prompts, of each prompt's mean over the seeds. OpenThoughts (arXiv:2506.04178) found no gain from
-filtering answers.
+All else is the same: the seed and the sections train_lm (changed by --set) and evaluate_lm of the params file. The
+last two arms alone are not cut by max_rows_per_prompt; in every arm equal completions of a prompt are learned once.
+Every run is the stages' own; one that is done is not repeated, one that was killed goes on. `--set n_threads=1` bounds
+the threads of training, `$OMP_NUM_THREADS` those of answering.
+
+Intervals are paired bootstraps over the held-out prompts, of each prompt's mean over the seeds; a missing answer counts
+as not verified. OpenThoughts (arXiv:2506.04178) found no gain from filtering answers.
 """
 
 import argparse
@@ -19,21 +22,24 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from datagen.backends.models import resolve_model
 from datagen.contracts.dataset import DatasetWriter, content_hash, iterate, write_json
 from datagen.contracts.home import home
-from datagen.contracts.params import load_file
+from datagen.contracts.params import load_file, parse_assignments
 from datagen.contracts.records import Trace, trace_from_row
 from datagen.contracts.seeding import derive_seed
 from trainers.bootstrap import paired_bootstrap
 from trainers.checkpoint import checkpoint_key
+from trainers.supervised import Config, end_tokens, parse, select
 
 ARMS = ("verified", "equal_training_tokens", "equal_teacher_tokens", "all_answers")
+UNCAPPED = ("equal_teacher_tokens", "all_answers")
 
 
 def main() -> None:
@@ -41,41 +47,56 @@ def main() -> None:
     arguments = _parser().parse_args()
     traces = [trace_from_row(row) for row in iterate(arguments.traces)]
     kept = [trace_from_row(row) for row in iterate(arguments.verified)]
+    section = load_file(arguments.params).get("train_lm", {}) | parse_assignments(arguments.set)
+    config = parse(section)[Config]
     work = home() / "control_arms" / _key(arguments)
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
     for seed in range(arguments.seeds):
-        n_tokens = 0
         for arm in ARMS:
-            rows = choose(arm, traces, kept, n_tokens, seed)
-            runs[arm].append(_run(work / f"{arm}-{seed}", rows, seed, arguments))
-            if arm == "verified":
-                n_tokens = runs[arm][-1]["train"]["n_completion_tokens"]
+            if arm == "equal_training_tokens":
+                rows = draw(traces, runs["verified"][seed]["train"]["n_completion_tokens"], seed, config)
+            else:
+                rows = choose(arm, traces, kept)
+            sys.stderr.write(f"seed {seed + 1} of {arguments.seeds}: {arm}, {len(rows)} rows\n")
+            runs[arm].append(_run(work, arm, rows, seed, arguments))
     results = summarise(runs)
     write_json(arguments.out, results)
     sys.stdout.write(table(results))
 
 
-def choose(arm: str, traces: Sequence[Trace], kept: Sequence[Trace], n_tokens: int, seed: int) -> list[Trace]:
-    """The training rows of an arm, in the order of `traces`; `n_tokens` bounds those drawn at random."""
+def choose(arm: str, traces: Sequence[Trace], kept: Sequence[Trace]) -> list[Trace]:
+    """The training rows of an arm that draws none at random."""
     if arm == "verified":
         return list(kept)
     if arm == "equal_teacher_tokens":
         return list(traces)
-    if arm == "all_answers":
-        prompts = {trace.prompt.id for trace in kept}
-        return [trace for trace in traces if trace.prompt.id in prompts]
-    distinct = list({(trace.prompt.id, trace.completion): i for i, trace in reversed(list(enumerate(traces)))}.values())
-    distinct.sort()
-    random.Random(derive_seed(seed, arm)).shuffle(distinct)
-    chosen: list[int] = []
-    left = n_tokens
-    for i in distinct:
-        n = traces[i].n_completion_tokens or 0
-        if left < n:
-            break
-        left -= n
-        chosen.append(i)
-    return [traces[i] for i in sorted(chosen)]
+    prompts = {trace.prompt.id for trace in kept}
+    return [trace for trace in traces if trace.prompt.id in prompts]
+
+
+def draw(traces: Sequence[Trace], n_tokens: int, seed: int, config: Config) -> list[Trace]:
+    """Traces at random, in their own order, of at most `n_tokens` learned tokens and as many of them as rows fit in."""
+    shuffled = random.Random(derive_seed(seed, "equal_training_tokens")).sample(traces, len(traces))
+    chosen: set[str] = set()
+    for trace, n_learned in _used(shuffled, config):
+        if n_learned <= n_tokens:
+            n_tokens -= n_learned
+            chosen.add(trace.id)
+    return [trace for trace in traces if trace.id in chosen]
+
+
+def _used(traces: Sequence[Trace], config: Config) -> Iterator[tuple[Trace, int]]:
+    """The traces that train_lm takes of these, cap and equal completions counted in this order, and learned tokens."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = resolve_model(config.model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
+    ends = end_tokens(AutoModelForCausalLM.from_pretrained(base.folder), tokenizer)
+    examples, rejections = select(traces, config, tokenizer, ends)
+    dropped = {row.id for row in rejections}
+    used = [trace for trace in traces if trace.id not in dropped]
+    for trace, example in zip(used, examples, strict=True):
+        yield trace, example.n_completion_tokens
 
 
 def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -101,21 +122,25 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         f"Before training: {100 * results['before']:.1f} % of {results['n_prompts']} held-out prompts verified.",
         "",
-        "| arm | rows | learned tokens | verified, mean of seeds | gain (95 %) | minus `verified` (95 %) |",
-        "|---|---|---|---|---|---|",
+        "| arm | rows | learned tokens | steps | verified, mean of seeds | gain (95 %) | minus `verified` (95 %) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, arm in results["arms"].items():
         n = len(arm["rows"])
         seeds = ", ".join(f"{100 * rate:.1f}" for rate in arm["rate_by_seed"])
         lines.append(
             f"| {name} | {sum(arm['rows']) / n:.0f} | {sum(arm['learned_tokens_an_epoch']) / n:.0f} "
-            f"| {100 * arm['rate']:.1f} ({seeds}) | {_points(arm['gain'])} | {_points(arm['minus_verified'])} |"
+            f"| {sum(arm['steps']) / n:.0f} | {100 * arm['rate']:.1f} ({seeds}) "
+            f"| {_points(arm['gain'])} | {_points(arm['minus_verified'])} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def _run(folder: Path, rows: Sequence[Trace], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and evaluate one student, unless that is done; the student itself is not kept."""
+def _run(work: Path, arm: str, rows: Sequence[Trace], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train and evaluate one student, unless that is done for these very rows; the student itself is not kept."""
+    settings = [*arguments.set, *(["max_rows_per_prompt=1000000"] if arm in UNCAPPED else []), f"seed={seed}"]
+    key = checkpoint_key({"rows": [row.id for row in rows], "set": settings})[:16]
+    folder = work / f"{arm}-{seed}-{key}"
     result = folder / "result.json"
     if not result.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,13 +149,11 @@ def _run(folder: Path, rows: Sequence[Trace], seed: int, arguments: argparse.Nam
                 writer.read()
                 writer.write(row)
         trained = ["--traces", folder / "traces", "--out", folder / "student", "--metrics", folder / "train.json"]
-        _stage("train_lm", arguments.params, [*trained, "--set", *arguments.set, f"seed={seed}"])
+        _stage("train_lm", arguments.params, [*trained, "--set", *settings])
         answered = ["--prompts", arguments.prompts, "--out", folder / "evaluation"]
         _stage("evaluate_lm", arguments.params, ["--student", folder / "student", *answered])
-        write_json(
-            result,
-            {"train": json.loads((folder / "train.json").read_text()), "scores": _scores(folder / "evaluation")},
-        )
+        train = json.loads((folder / "train.json").read_text())
+        write_json(result, {"train": train, "scores": _scores(folder / "evaluation", arguments.prompts)})
         shutil.rmtree(folder / "student")
     return json.loads(result.read_text())
 
@@ -140,13 +163,13 @@ def _stage(name: str, params: Path, more: Sequence[object]) -> None:
     subprocess.run(command, check=True)
 
 
-def _scores(evaluation: Path) -> dict[str, list[float]]:
-    """1 or 0 for each prompt, in the prompts' order, before and after."""
-    verdicts = pl.read_parquet(evaluation / "verdicts.parquet").select("id", passed=pl.col("status") == "pass")
-    rows = pl.read_parquet(evaluation / "part-*.parquet").join(verdicts, on="id", maintain_order="left")
-    return {
-        who: rows.filter(teacher=who)["passed"].cast(pl.Float64).to_list() for who in ("before", "after")
-    }  # fmt: skip
+def _scores(evaluation: Path, prompts: Path) -> dict[str, list[float]]:
+    """1 or 0 for each prompt, in the prompts' order, before and after; 0 where there is no answer."""
+    verdicts = pl.read_parquet(evaluation / "verdicts.parquet").filter(status="pass").select("id")
+    rows = pl.read_parquet(evaluation / "part-*.parquet").join(verdicts, on="id")
+    passed = set(rows.select("prompt_id", "teacher").iter_rows())
+    ids = [row["id"] for row in iterate(prompts)]
+    return {who: [float((id, who) in passed) for id in ids] for who in ("before", "after")}
 
 
 def _mean(scores: Iterable[Sequence[float]]) -> list[float]:
