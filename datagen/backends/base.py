@@ -5,10 +5,12 @@ answers through the ledger, so that no answer is asked for twice, and it yields 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
+
+from pydantic import Field
 
 from datagen.backends.ledger import Ledger, request_key
 from datagen.contracts.params import Params
@@ -22,9 +24,9 @@ class Sampling(Params):
     every request gets one of its own, derived from it. `cache_epoch` is raised to buy new answers to old requests.
     """
 
-    temperature: float = 0.7
-    top_p: float = 1.0
-    max_new_tokens: int = 512
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=512, ge=1)
     stop: tuple[str, ...] = ()
     seed: int = 0
     cache_epoch: int = 0
@@ -120,16 +122,19 @@ class Environment:
     Attributes:
         ledger: where answers are kept.
         concurrency: requests in flight at once, for backends that have a wire.
+        notify: called after each count, from any thread, so that progress shows what no outcome has told yet.
         counts: what the backend did (`requests`, `ledger_hits`, `retries_429`, ...), for the run's metrics.
     """
 
     ledger: Ledger
     concurrency: int = 16
+    notify: Callable[[], None] = lambda: None
     counts: dict[str, float] = field(default_factory=dict)
 
     def count(self, name: str, amount: float = 1) -> None:
-        """Add to a counter."""
+        """Add to a counter, and notify."""
         self.counts[name] = self.counts.get(name, 0) + amount
+        self.notify()
 
 
 class TextBackend(Protocol):

@@ -1,6 +1,7 @@
 """Ask a teacher: every prompt, every attempt; answers are kept in the ledger and never bought twice."""
 
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
@@ -19,11 +20,14 @@ from datagen.traces import Attempt
 
 
 class Config(Params):
-    """Which method asks which backend, and how many requests may end without an answer."""
+    """Which method asks which backend, and how many requests may end without an answer.
+
+    At 1, the default, every row is accounted for, come what may; a run without any answer fails all the same.
+    """
 
     method: str = "n_samples"
     backend: str = "local"
-    max_failed_share: float = Field(default=0.05, ge=0, le=1)
+    max_failed_share: float = Field(default=1.0, ge=0, le=1)
 
 
 def parse(section: Mapping[str, Any]) -> Parts:
@@ -48,8 +52,13 @@ def run(run: Run) -> dict[str, Any]:
             if isinstance(row, Prompt):
                 yield row
 
-    with Ledger.open(ledger_path()) as ledger:
-        environment = Environment(ledger=ledger, concurrency=run.concurrency)
+    with Ledger.open(ledger_path()) as ledger, run.progress(len(rows), "prompts") as bar:
+        start = time.monotonic()
+
+        def show(n_prompts: int = 0) -> None:
+            bar.advance(n_prompts, note=_note(environment.counts, time.monotonic() - start))
+
+        environment = Environment(ledger=ledger, concurrency=run.concurrency, notify=show)
         with getattr(backend, config.backend)(run.params[backend.Config], environment) as teacher:
             manifest = {
                 "stage": run.name,
@@ -59,19 +68,21 @@ def run(run: Run) -> dict[str, Any]:
                 "teacher": dict(teacher.identity),
             }
             attempts = getattr(method, config.method)(run.params[method.Config], sampling, prompts(), teacher.generate)
-            n_failed = 0
-            with DatasetWriter(run.out, Trace, manifest) as writer, run.progress(len(rows), "prompts") as bar:
+            n_asked, failed = 0, Counter[str]()
+            with DatasetWriter(run.out, Trace, manifest) as writer:
                 for prompt, group in groupby(attempts, key=lambda attempt: attempt.prompt):
                     _reject_until(prompt, pending, writer)
                     answered = list(group)
                     writer.read(len(answered))
+                    n_asked += len(answered)
                     for attempt in answered:
                         row = _to_row(attempt, str(teacher.identity.get("model", "")), run.name)
-                        n_failed += isinstance(row, Rejection)
+                        if isinstance(row, Rejection):
+                            failed[row.reason] += 1
                         writer.put(row)
-                    bar.advance(1, note=f"{environment.counts.get('ledger_hits', 0):.0f} from the ledger")
+                    show(1)
                 _reject_until(None, pending, writer)
-                _check_failures(n_failed, writer, config)
+                _check_failures(failed, n_asked, config)
     run.facts.update(environment.counts)
     return {"rows": writer.rows, "rejected": dict(writer.reasons)}
 
@@ -100,6 +111,7 @@ def _to_row(attempt: Attempt, teacher: str, stage: str) -> Trace | Rejection:
         sample_index=attempt.sample_index,
         completion=answer.text,
         reasoning=answer.reasoning,
+        tool_calls=answer.tool_calls,
         finish_reason=answer.finish_reason,
         teacher=teacher,
         request_key=outcome.key.hex(),
@@ -109,11 +121,20 @@ def _to_row(attempt: Attempt, teacher: str, stage: str) -> Trace | Rejection:
     )
 
 
-def _check_failures(n_failed: int, writer: DatasetWriter, config: Config) -> None:
-    if n_failed > config.max_failed_share * writer.rows_in:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in writer.reasons.most_common())
+def _note(counts: Mapping[str, float], seconds: float) -> str:
+    asked, found = counts.get("requests", 0), counts.get("ledger_hits", 0)
+    tokens_per_s = counts.get("completion_tokens", 0) / seconds
+    return f"{asked:.0f} asked, {found:.0f} from the ledger, {tokens_per_s:.0f} tokens/s"
+
+
+def _check_failures(failed: Counter[str], n_asked: int, config: Config) -> None:
+    n_failed = failed.total()
+    reasons = ", ".join(f"{reason} {n}" for reason, n in failed.most_common())
+    if failed and n_failed == n_asked:
+        raise BackendError(f"not one of {n_asked} requests was answered ({reasons}); run again once that is mended")
+    if n_failed > config.max_failed_share * n_asked:
         raise BackendError(
-            f"{n_failed} of {writer.rows_in} requests ended without an answer ({reasons}); max_failed_share is "
+            f"{n_failed} of {n_asked} requests ended without an answer ({reasons}); max_failed_share is "
             f"{config.max_failed_share}. The answers that came are kept: run again to ask for the rest alone"
         )
 

@@ -3,9 +3,11 @@
 Oracles: the bytes of an unbroken run, the ledger's own count, the rows that were put in.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 
 from tests.tiny_model import write_tiny_model
 
@@ -27,7 +28,9 @@ def write_prompts(path: Path, n_rows: int) -> Path:
     return path
 
 
-def start(home: Path, prompts: Path, out: Path, *settings: str, concurrency: int = 64) -> subprocess.Popen[str]:
+def start(
+    home: Path, prompts: Path, out: Path, *settings: str, concurrency: int = 64, stderr: int = subprocess.STDOUT
+) -> subprocess.Popen[str]:
     command = f"""{sys.executable} -m datagen.stages.traces --prompts {prompts} --out {out} --metrics {out}.json
         --concurrency {concurrency} --set"""
     inherited = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
@@ -35,7 +38,7 @@ def start(home: Path, prompts: Path, out: Path, *settings: str, concurrency: int
         [*command.split(), *settings],
         env=inherited | {"DATASTILL_HOME": str(home), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
     )
 
@@ -65,7 +68,6 @@ def n_answers(home: Path) -> int:
 
 def test_a_killed_local_run_goes_on_and_gives_the_same_bytes(tmp_path: Path) -> None:
     """SIGKILL after some batches of a real model: the rerun asks for what the ledger lacks, nothing else."""
-    pytest.importorskip("torch")
     model = write_tiny_model(tmp_path / "tiny", ends=False)
     prompts, n_rows = write_prompts(tmp_path / "p.jsonl", 100), 200
     settings = ("backend=local", f"model={model}", "batch_size=8", "max_new_tokens=60", "samples_per_prompt=2")
@@ -107,11 +109,11 @@ def test_every_row_is_kept_or_rejected_in_order(tmp_path: Path) -> None:
         file.write('{"id": "bad"}\n')
     home, out = tmp_path / "home", tmp_path / "out"
     settings = ("backend=scripted", "samples_per_prompt=3", "fail_every=5")
-    said = finish(start(home, prompts, out, *settings), code=4)
+    said = finish(start(home, prompts, out, *settings, "max_failed_share=0.05"), code=4)
     assert "ended without an answer (scripted" in said and "Traceback" not in said
     assert not out.exists()
     n_answered = n_answers(home)
-    finish(start(home, prompts, out, *settings, "max_failed_share=0.5"))
+    finish(start(home, prompts, out, *settings))
     kept, rejected = pl.read_parquet(out / "part-*.parquet"), pl.read_parquet(out / "rejections.parquet")
     found = [*kept["id"], *rejected.filter(pl.col("reason") == "scripted")["id"]]
     assert sorted(id.split(".")[0] for id in found) == sorted(f"p{i}#{k}" for i in range(100) for k in range(3))
@@ -125,6 +127,32 @@ def test_every_row_is_kept_or_rejected_in_order(tmp_path: Path) -> None:
     finish(start(home, prompts, out, "backend=scripted", "samples_per_prompt=3"))
     assert pl.read_parquet(out / "part-*.parquet").height == 300
     assert facts(out)["requests"] == 300 - n_answered
+
+
+def test_a_run_without_any_answer_fails(tmp_path: Path) -> None:
+    """Every request fails: one line with the reason counted, and nothing is written."""
+    prompts = write_prompts(tmp_path / "p.jsonl", 7)
+    said = finish(start(tmp_path / "home", prompts, tmp_path / "out", "backend=scripted", "fail_every=1"), code=4)
+    assert "not one of 7 requests was answered (scripted 7)" in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_is_shown_before_the_first_outcome(tmp_path: Path) -> None:
+    """A terminal, on which a model answers 64 requests in batches of 8, all in one block: the counts on the screen."""
+    model = write_tiny_model(tmp_path / "tiny", ends=False)
+    prompts = write_prompts(tmp_path / "p.jsonl", 64)
+    master, slave = os.openpty()
+    settings = ("backend=local", f"model={model}", "batch_size=8", "max_new_tokens=60")
+    process = start(tmp_path / "home", prompts, tmp_path / "out", *settings, stderr=slave)
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's other end is closed
+        while more := os.read(master, 65536):
+            shown += more
+    os.close(master)
+    finish(process)
+    counts = [int(n) for n in re.findall(rb"(\d+)\s+asked", shown)]
+    assert any(0 < n < 64 for n in counts), shown
 
 
 def test_appended_prompts_change_the_last_shard_and_the_manifest_alone(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_every_row_of_a_faulty_server_is_accounted_for(server: ChatServer, tmp_p
     )
     # equal prompts of different ids have seeds of their own, so each is a request of its own
     server.fault = lambda body, n: FAULTS.get(body["messages"][0]["content"], (None, ""))[0]
-    settings = ("max_attempts=2", "max_rate_limited_s=5", "max_failed_share=0.5")
+    settings = ("max_attempts=2", "max_rate_limited_s=5")
     run(server, prompts, tmp_path / "out", *settings)
     rejected = pl.read_parquet(tmp_path / "out" / "rejections.parquet")
     assert Counter(rejected["reason"]) == Counter(reason for _, reason in FAULTS.values())
@@ -111,7 +111,7 @@ def test_every_row_of_a_faulty_server_is_accounted_for(server: ChatServer, tmp_p
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["rows"] == {"in": 100, "out": 93, "rejected": 7}
 
-    said = run(server, prompts, tmp_path / "out", "max_attempts=1", "max_rate_limited_s=5", code=4)
+    said = run(server, prompts, tmp_path / "out", *settings, "max_failed_share=0.05", code=4)
     assert "7 of 100 requests ended without an answer" in said and "Traceback" not in said
 
     server.fault = lambda body, n: None

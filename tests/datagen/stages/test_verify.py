@@ -103,14 +103,16 @@ def test_the_threshold_decides_what_is_kept(tmp_path: Path):
 
 
 def test_too_many_errors_stop_the_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Two of three rows carry no reference; nothing is written."""
+    """Two of three rows carry no reference: nothing is written where a bound is passed, else there are all verdicts."""
     rows = [ROWS[0], *({key: row[key] for key in ("id", "prompt", "completion")} for row in ROWS[1:3])]
     traces = write(tmp_path / "traces.jsonl", rows)
-    assert verify(traces, tmp_path / "out") == 3
+    assert verify(traces, tmp_path / "out", "max_error_share=0.6") == 3
     assert "2 of 3 traces could not be judged" in (message := capsys.readouterr().err)
     assert "'wrong': no reference" in message
     assert not (tmp_path / "out").exists()
-    assert verify(traces, tmp_path / "out", "max_error_share=0.7") == 0
+    assert verify(traces, tmp_path / "out") == 0
+    verdicts = {row["id"]: row["status"] for row in table(tmp_path / "out", "verdicts.parquet")}
+    assert verdicts == {"right": "pass", "wrong": "error", "half": "error"}
     assert [row["reason"] for row in table(tmp_path / "out", "rejections.parquet")] == ["no_reference"] * 2
 
 
@@ -133,7 +135,7 @@ def test_a_killed_run_leaves_nothing_and_its_rerun_equals_an_unbroken_one(tmp_pa
     traces = write(tmp_path / "traces.jsonl", [*ROWS, HANGS])
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "datagen.stages.verify", "--traces", str(traces), "--out", str(out)]
-    settings = ["--set", "method=math_answer", "timeout_s=1", "max_error_share=1"]
+    settings = ["--set", "method=math_answer", "timeout_s=1"]
     stage = subprocess.Popen([*command, *settings], env=os.environ | {"DATASTILL_WORKERS": "2"})
     seen = psutil.Process(stage.pid)
     while not (workers := seen.children()):
