@@ -83,7 +83,7 @@ def load_file(path: Path) -> dict[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}; name a params file with --params, or leave it out") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # YAML's own types too: 2024-99-99 is no date
         raise ParamsError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not _is_section(content):
         raise ParamsError(f"{path}: expected sections, each a name and a mapping of parameter to value")
@@ -93,7 +93,10 @@ def load_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """`key=value` pairs of the command line; values are read as YAML, so `8`, `0.7`, `true` and `null` are typed."""
+    """`key=value` pairs of the command line; values are read as YAML, so `8`, `0.7`, `true` and `null` are typed.
+
+    A value that YAML cannot read is a text.
+    """
     values: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -101,7 +104,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             raise ParamsError(f"--set {assignment}: expected key=value")
         try:
             values[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             values[key] = value
     return values
 

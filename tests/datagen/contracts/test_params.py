@@ -74,10 +74,12 @@ def test_assignments_are_typed_as_yaml():
         "url=http://127.0.0.1:1/v1",
         "stop=[a, b]",
         "empty=",
+        "revision=2024-99-99",
+        "open=[a",
     ]
     assert parse_assignments(given) == {
         "n": 8, "t": 0.7, "rate": 1e-4, "deep": True, "none": None, "url": "http://127.0.0.1:1/v1", "stop": ["a", "b"],
-        "empty": None,
+        "empty": None, "revision": "2024-99-99", "open": "[a",
     }  # fmt: skip
 
 
@@ -103,6 +105,7 @@ def test_a_value_that_is_no_number_is_one_line(number: str):
     [
         (b"traces: {a: [}", "not readable as YAML"),
         (b"\xff\xfe\x00", "not readable as YAML"),
+        (b"traces: {model: 2024-99-99}", "not readable as YAML: month must be in 1..12"),
         (b"- a\n- b\n", "expected sections"),
         (b"", "expected sections"),
         (b"1: {a: 2}\n", "expected sections"),
