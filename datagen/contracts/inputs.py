@@ -10,7 +10,8 @@ Formats of a row, told apart by their keys:
     conversations                 ShareGPT: turns of {from, value}
     prompt, instruction_id_list,  IFEval (arXiv:2311.07911)
       kwargs
-Traces have a completion besides, or end on the assistant's turn.
+Traces have a completion besides, or end on the assistant's turn; those of equal prompts without a prompt_id share one.
+Whatever else a row holds is kept as JSON text in info.
 """
 
 import json
@@ -43,6 +44,11 @@ Row = Mapping[str, Any]
 """A row as parsed, of whatever keys and types."""
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
                    "tool": "tool", "function_call": "assistant", "observation": "tool"}  # fmt: skip
+_READ = frozenset(
+    ("id", "prompt_id", "messages", "prompt", "conversations", "family", "reference", "answer", "constraints",
+     "instruction_id_list", "kwargs", "tools", "source", "info", "completion", "reasoning", "tool_calls",
+     "finish_reason", "teacher")
+)  # fmt: skip
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -169,32 +175,36 @@ def to_record(row: Row, record: type[R], *, source: str) -> R:
         BadRow: a field is missing, empty or of the wrong type.
     """
     messages = _messages(row, optional=record is Trace)
-    answer = messages.pop().get("content") if messages and messages[-1].get("role") == "assistant" else None
+    last = messages.pop() if messages and messages[-1].get("role") == "assistant" else None
     prompt = Prompt(
         id=_own_id(row) or "",
         messages=messages,
         family=_text(row, "family") or "",
         reference=_text(row, "reference") if row.get("reference") is not None else _text(row, "answer"),
         constraints=_constraints(row),
-        tools=_json(row.get("tools")),
+        tools=_json(row.get("tools") or None),
         source=_text(row, "source") or source,
-        info=_json(row.get("info")),
+        info=_info(row),
     )
     if record is Prompt:
         if not any((message.get("content") or "").strip() for message in messages if message.get("role") == "user"):
             raise BadRow("empty_prompt", "the prompt has no text from the user; fill it or remove the row")
         id = prompt.id or content_id(messages, prompt.reference, prompt.family)
         return cast(R, replace(prompt, id=id))
-    completion = _completion(row, answer)
-    if completion is None:
+    answer = _answer(row, last)
+    tool_calls = _json(row.get("tool_calls") or None) or answer.get("tool_calls")
+    completion = answer.get("content")
+    if completion is None and not tool_calls:
         raise BadRow(
             "missing_field", "no text in `completion`, and the conversation does not end on the assistant's turn"
         )
+    id = prompt.id or content_id(messages, completion)
     trace = Trace(
-        id=prompt.id or content_id(messages, completion),
-        prompt=replace(prompt, id=_text(row, "prompt_id") or prompt.id or content_id(messages)),
-        completion=completion,
+        id=id,
+        prompt=replace(prompt, id=_text(row, "prompt_id") or (content_id(messages) if messages else id)),
+        completion=completion or "",
         reasoning=_text(row, "reasoning"),
+        tool_calls=tool_calls,
         finish_reason=_text(row, "finish_reason"),
         teacher=_text(row, "teacher") or "",
     )
@@ -202,16 +212,25 @@ def to_record(row: Row, record: type[R], *, source: str) -> R:
 
 
 def _own_id(row: Row) -> str | None:
-    return _text(row, "id") or _text(row, "key")
+    return _text(row, "id") or (_text(row, "key") if row.get("instruction_id_list") is not None else None)
 
 
-def _completion(row: Row, answer: str | None) -> str | None:
-    """`completion`, a text or the assistant's one message as TRL writes it; else the conversation's last answer."""
+def _info(row: Row) -> str | None:
+    """`info` as it is, or beside the columns that no format has."""
+    others = {key: value for key, value in row.items() if key not in _READ and value is not None}
+    given = row.get("info")
+    if not others:
+        return _json(given)
+    return _json(others if given is None else others | {"info": given})
+
+
+def _answer(row: Row, last: Message | None) -> Message:
+    """`completion`, a text or the assistant's one message as TRL writes it; else the conversation's `last` turn."""
     given = row.get("completion")
     if isinstance(given, list):
         turns = [_message(turn) for turn in _list(row["completion"], "completion")]
-        return turns[-1].get("content") if turns else None
-    return answer if given is None else _text(row, "completion")
+        return turns[-1] if turns else {}
+    return last or {} if given is None else {"content": _text(row, "completion")}
 
 
 def _messages(row: Row, *, optional: bool) -> list[Message]:

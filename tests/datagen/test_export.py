@@ -33,14 +33,14 @@ def assistant(text: str, **more: str | None) -> dict[str, str | None]:
     return {"role": "assistant", "content": text, **more}
 
 
-def write_verified(out: Path, prompts: dict[str, Prompt], reasoning: str | None = None) -> Path:
+def write_verified(out: Path, prompts: dict[str, Prompt], **answer: str | None) -> Path:
     """What the verify stage writes of ATTEMPTS."""
     with DatasetWriter(out, Trace, {"stage": "verify"}, {"verdicts": Verdict, "rejected": Trace}) as writer:
         for prompt_id, attempts in ATTEMPTS:
             for i, attempt in enumerate(attempts):
                 status, _, completion = attempt.partition(": ")
                 id = f"{prompt_id}#{i}"
-                trace = Trace(id=id, prompt=prompts[prompt_id], completion=completion, reasoning=reasoning)
+                trace = Trace(id=id, prompt=prompts[prompt_id], completion=completion, **answer)
                 writer.read()
                 writer.add("verdicts", Verdict(id=id, method="m", status=status, score=float(status == "pass")))  # pyright: ignore[reportArgumentType]  # a Status
                 if status == "pass":
@@ -143,6 +143,20 @@ def test_reasoning_tools_and_tool_calls_stand_where_chat_templates_look(tmp_path
     assert row["completion"] == [assistant("four", reasoning_content="easy")]
     assert row["tools"] == tools
     assert rejections(tmp_path / "out") == {"p1#0": "no_prompt", "p1#1": "no_prompt"}
+
+
+def test_the_tool_calls_of_an_answer_stand_in_the_assistant_s_message(tmp_path: Path):
+    """As OpenAI writes them; the prompts have none."""
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
+    prompts = {id: Prompt(id=id, messages=[user("2 + 2?")], tools="[]") for id, _ in ATTEMPTS}
+    verified = write_verified(tmp_path / "verified", prompts, tool_calls=json.dumps([call]))
+    export(verified, "prompt_completion", tmp_path / "pc")
+    assert rows(tmp_path / "pc")[0]["completion"] == [assistant("four") | {"tool_calls": [call]}]
+    export(verified, "sft", tmp_path / "sft")
+    assert rows(tmp_path / "sft")[0]["messages"] == [
+        user("2 + 2?") | {"tool_calls": None},
+        assistant("four") | {"tool_calls": [call]},
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes(verified: Path, tmp_path: Path):

@@ -107,7 +107,43 @@ def test_trace_rows():
     assert (trace.id, trace.prompt.id, trace.completion, trace.prompt.reference) == ("t", "p", "2", "2")
     turns = {"prompt": [{"role": "user", "content": "1+1?"}], "completion": [{"role": "assistant", "content": "2"}]}
     assert as_trace(turns).completion == "2"
-    assert as_trace({"id": "t", "completion": "2"}).prompt.messages == []
+    without_prompt = as_trace({"id": "t", "completion": "2"})
+    assert (without_prompt.prompt.id, without_prompt.prompt.messages) == ("t", [])
+
+
+def test_traces_of_equal_prompts_share_a_prompt():
+    """Whatever ids the traces have."""
+    rows = [{"id": f"t{i}", "prompt": "1+1?", "completion": f"{i}"} for i in range(2)] + [{"prompt": "2+2?"}]
+    a, b, other = (as_trace({"completion": "3"} | row) for row in rows)
+    assert (a.id, b.id) == ("t0", "t1")
+    assert a.prompt == b.prompt and a.prompt.id == content_id([{"role": "user", "content": "1+1?"}]) != other.prompt.id
+
+
+def test_an_answer_may_be_tool_calls_alone():
+    """As OpenAI and TRL write them, without content, and as a column of ours."""
+    calls = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
+    asked, called = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": None, "tool_calls": calls}
+    for row in (
+        {"messages": [asked, called]},
+        {"prompt": [asked], "completion": [called]},
+        {"prompt": "2+2?", "tool_calls": calls},
+        {"prompt": "2+2?", "completion": "", "tool_calls": json.dumps(calls)},
+    ):
+        trace = as_trace(row)
+        assert trace.prompt.messages == [asked] and trace.completion == ""
+        assert json.loads(trace.tool_calls or "") == calls
+    with pytest.raises(BadRow, match="no text in `completion`"):
+        as_trace({"messages": [asked, {"role": "assistant", "content": None, "tool_calls": []}]})
+
+
+def test_other_columns_are_kept():
+    """`info` alone stays what it is; `key` is IFEval's id, elsewhere a column like any other; no tools are none."""
+    assert as_prompt({"prompt": "Hi", "info": {"level": 3}, "tools": []}).info == '{"level": 3}'
+    assert as_prompt({"prompt": "Hi", "info": "text"}).info == "text"
+    row = as_prompt({"prompt": "Hi", "key": "c major", "level": 3, "note": None, "tools": []})
+    assert (row.info, row.tools) == ('{"key": "c major", "level": 3}', None)
+    assert row.id == content_id([{"role": "user", "content": "Hi"}], None, "")
+    assert as_prompt({"prompt": "Hi", "info": {"a": 1}, "level": 3}).info == '{"info": {"a": 1}, "level": 3}'
 
 
 @pytest.mark.parametrize(
