@@ -15,7 +15,7 @@ from pydantic import Field
 from datagen.contracts.errors import DataError, MissingError
 from datagen.contracts.inputs import BadRow, to_record
 from datagen.contracts.params import Params
-from datagen.contracts.records import Prompt, Rejection
+from datagen.contracts.records import Prompt, Rejection, content_id
 
 
 class Source(Params):
@@ -46,7 +46,7 @@ class Config(Params):
 
 
 def hub_dataset(config: Config, raw: Path | None) -> Iterator[Prompt | Rejection]:
-    """Every question, dataset by dataset; one that repeats an earlier one word for word is rejected.
+    """Every question, dataset by dataset; one that was asked before word for word is rejected, whatever its answer.
 
     `raw` is not used: the rows come through `datasets`, which keeps its own cache.
 
@@ -55,7 +55,7 @@ def hub_dataset(config: Config, raw: Path | None) -> Iterator[Prompt | Rejection
         DataError: a column is missing.
     """
     del raw
-    seen: set[str] = set()
+    asked: dict[str, str] = {}
     for source in config.sources:
         for position, (subset, row) in enumerate(islice(_rows(source), source.n_prompts)):
             place = f"{source.dataset}/{subset or 'default'}/{source.split}:{position}"
@@ -64,11 +64,12 @@ def hub_dataset(config: Config, raw: Path | None) -> Iterator[Prompt | Rejection
             except BadRow as bad:
                 yield Rejection(id=place, stage="prompts", reason=bad.reason, detail=f"{place}: {bad}")
                 continue
-            if prompt.id in seen:
-                detail = f"{place}: equals prompt {prompt.id}"
+            question = content_id(prompt.messages)
+            if question in asked:
+                detail = f"{place}: asks the same as prompt {asked[question]}"
                 yield Rejection(id=place, stage="prompts", reason="duplicate", detail=detail)
                 continue
-            seen.add(prompt.id)
+            asked[question] = prompt.id
             yield prompt
 
 

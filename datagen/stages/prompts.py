@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import Field
+
 from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params, Parts, validate
-from datagen.contracts.records import Prompt
+from datagen.contracts.records import Prompt, Rejection
 from datagen.contracts.stage import Run, Stage, load_method, main
 
 DEFAULT_METHOD = "instruction_families"
 
 
 class Config(Params):
-    """Which method makes the prompts."""
+    """Which method makes the prompts, and how many rows may be none."""
 
     method: str = DEFAULT_METHOD
+    max_rejected_share: float = Field(default=0.05, ge=0, le=1)
 
 
 def parse(section: Mapping[str, Any]) -> Parts:
@@ -35,14 +39,29 @@ def run(run: Run) -> dict[str, Any]:
         "inputs": {"raw": content_hash(raw)} if raw else {},
     }
     families: dict[str, int] = {}
+    first: Rejection | None = None
     with DatasetWriter(run.out, Prompt, manifest) as writer, run.progress(None, "prompts") as bar:
         for row in getattr(method, name)(run.params[method.Config], raw):
             writer.read()
             writer.put(row)
             if isinstance(row, Prompt):
                 families[row.family] = families.get(row.family, 0) + 1
+            else:
+                first = first or row
             bar.advance()
+        if first:
+            _check_rejected(first, writer, run.params[Config].max_rejected_share)
     return {"rows": writer.rows, "rejected": dict(writer.reasons), "families": dict(sorted(families.items()))}
+
+
+def _check_rejected(first: Rejection, writer: DatasetWriter, max_share: float) -> None:
+    n_rejected = writer.reasons.total()
+    if n_rejected > max_share * writer.rows_in:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in writer.reasons.most_common())
+        raise DataError(
+            f"{first.detail} ({n_rejected} of {writer.rows_in} rows are no prompts: {reasons}; mend them, or allow "
+            f"them by max_rejected_share={min(1.0, n_rejected / writer.rows_in + 0.005):.2f})"
+        )
 
 
 STAGE = Stage(
