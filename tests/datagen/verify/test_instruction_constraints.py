@@ -1,9 +1,9 @@
 import json
+import re
 from typing import Any
 
 import pytest
 
-from datagen.contracts.errors import DataError
 from datagen.contracts.records import Constraint, Prompt, Trace
 from datagen.verify.instruction_constraints import CHECKS, Config, instruction_constraints
 
@@ -23,6 +23,85 @@ BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
     ],
     "keywords:forbidden_words": [
         ({"forbidden_words": ["red", "Old"]}, ["I hired a golden barn.", ""], ["A RED barn.", "An old barn."])
+    ],
+    "keywords:letter_frequency": [
+        ({"letter": "o", "let_frequency": 3, "let_relation": "at least"}, ["Oh no, no"], ["no no", ""]),
+        ({"letter": "o", "let_frequency": 3, "let_relation": "less than"}, ["no no", ""], ["Oh no, no"]),
+    ],
+    "length_constraints:number_paragraphs": [
+        (
+            {"num_paragraphs": 2},
+            ["A.\n***\nB.", "One.\n\nStill one.\n\n***\n\nTwo.\n***"],
+            ["A.\n\nB.", "A ****** B", "A"],
+        )
+    ],
+    "length_constraints:nth_paragraph_first_word": [
+        (
+            {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "weekend"},
+            ["Hello.\n\nWeekend, at last.", 'Hello.\n\n\n"weekend" is a word.'],
+            ["Weekend.\n\nHello.", "A.\n\nWeekend-long.", "A.\n\nWeekend.\n\nB.", "Weekend."],
+        )
+    ],
+    "detectable_content:postscript": [
+        (
+            {"postscript_marker": "P.S."},
+            ["Bye.\n\nP.S. Feed the cat.", "Bye. p.s. x"],
+            ["Bye.", "Bye. P.S.", "P.P.S. x"],
+        ),
+        ({"postscript_marker": "P.P.S"}, ["Bye.\nP.P.S. Feed the cat."], ["Bye.\nP.S. Feed the cat."]),
+    ],
+    "detectable_content:number_placeholders": [
+        (
+            {"num_placeholders": 2},
+            ["Dear [name], come to [address].", "[a] [b] [c]"],
+            ["Dear [name]", "[] []", "(a) (b)"],
+        )
+    ],
+    "detectable_format:number_highlighted_sections": [
+        (
+            {"num_highlights": 2},
+            ["*One* and *part two*.", "**Bold** or *x*."],
+            ["*One*.", "2 * 3 * 4 * 5", "* a\n* b\n* c"],
+        )
+    ],
+    "detectable_format:multiple_sections": [
+        (
+            {"section_spliter": "SECTION", "num_sections": 2},
+            ["SECTION 1\nA\nSECTION 2\nB"],
+            ["SECTION 1\nA", "SECTION A, SECTION B", "SUBSECTION 1, SUBSECTION 2"],
+        )
+    ],
+    "detectable_format:constrained_response": [
+        (
+            {},
+            ["My answer is yes.", "I thought. My answer is maybe."],
+            ["Yes.", "My answer is perhaps.", "my answer is no."],
+        )
+    ],
+    "combination:two_responses": [
+        (
+            {},
+            ["A.\n******\nB.", "******\nA.\n\n******\nB."],
+            ["A.", "A.\n******\nA.", "A.\n******", "A ****** B ****** C"],
+        )
+    ],
+    "combination:repeat_prompt": [
+        (
+            {"prompt_to_repeat": "Name a fish. "},
+            ["Name a fish.\n\nCod.", "name a fish. Cod."],
+            ["Cod. Name a fish.", "Cod."],
+        )
+    ],
+    "startend:end_checker": [
+        (
+            {"end_phrase": "Any more questions?"},
+            ["Cod. any more questions?", '"Any more questions?"'],
+            ["Any questions?", "Any more questions? Yes."],
+        )
+    ],
+    "change_case:capital_word_frequency": [
+        ({"capital_frequency": 2, "capital_relation": "at least"}, ["STOP it NOW"], ["Stop it NOW", "STOPnow NOW"]),
+        ({"capital_frequency": 2, "capital_relation": "less than"}, ["Stop it NOW", ""], ["STOP it NOW"]),
     ],
     "length_constraints:number_words": [
         ({"num_words": 4, "relation": "less than"}, ["It's well-made, yes.", ""], ["It is made well."]),
@@ -123,12 +202,13 @@ def test_score_is_the_share_met_and_the_reason_the_first_that_is_not():
     assert verdict.detail == "not met: startend:quotation {}; detectable_format:title {}"
 
 
-def test_an_answer_that_was_cut_does_not_pass():
-    """By definition; a constraint that is not met comes first."""
+def test_an_answer_that_was_cut_scores_nothing():
+    """By definition, whatever it meets: all of its constraints, one of two, none."""
     met, unmet = constraint("punctuation:no_comma"), constraint("startend:quotation")
-    cut, worse = instruction_constraints(Config(), [trace("plain", [met], "length"), trace("plain", [unmet], "length")])
-    assert (cut.status, cut.reason, cut.score) == ("fail", "cut_off", 0.0)
-    assert (worse.reason, worse.score) == ("startend:quotation", 0.0)
+    verdicts = list(
+        instruction_constraints(Config(), (trace("plain", some, "length") for some in ([met], [met, unmet], [unmet])))
+    )
+    assert [(one.status, one.reason, one.score) for one in verdicts] == [("fail", "cut_off", 0.0)] * 3
 
 
 def test_no_constraints_is_an_error_and_null_arguments_are_absent():
@@ -139,18 +219,32 @@ def test_no_constraints_is_an_error_and_null_arguments_are_absent():
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("bad", "reason", "detail"),
     [
-        (constraint("startend:quotes"), "unknown instruction 'startend:quotes'"),
-        (constraint("keywords:existence", words=["a"]), "keywords:existence cannot be checked"),
-        (constraint("keywords:frequency", keyword="a", frequency=1, relation="more"), "'less than' or 'at least'"),
-        (constraint("length_constraints:number_words", num_words="4", relation="less than"), "cannot be checked"),
-        ({"id": "startend:quotation", "kwargs": "{"}, "cannot be checked"),
-        ({"id": "startend:quotation", "kwargs": "[]"}, "cannot be checked"),
+        (constraint("startend:quotes"), "unknown_instruction", "startend:quotes; there are .*startend:quotation"),
+        (constraint("keywords:existence", words=["a"]), "bad_arguments", "keywords:existence cannot be checked"),
+        (constraint("keywords:frequency", keyword="a", frequency=1, relation="more"), "bad_arguments", "'at least'"),
+        (
+            constraint("length_constraints:number_words", num_words="4", relation="less than"),
+            "bad_arguments",
+            "num_words",
+        ),
+        (
+            constraint(
+                "length_constraints:nth_paragraph_first_word", num_paragraphs=1, nth_paragraph=2, first_word="a"
+            ),
+            "bad_arguments",
+            "no paragraph 2",
+        ),
+        ({"id": "startend:quotation", "kwargs": "{"}, "bad_arguments", "cannot be checked"),
+        ({"id": "startend:quotation", "kwargs": "[]"}, "bad_arguments", "cannot be checked"),
+        ({"id": "startend:quotation", "kwargs": "[" * 100_000}, "bad_arguments", "cannot be checked"),
     ],
 )
-def test_what_cannot_be_checked_names_the_trace(bad: Constraint, message: str):
-    """A row of data that is wrong ends in one line that says which."""
-    with pytest.raises(DataError, match=message) as raised:
-        list(instruction_constraints(Config(), [trace("x", [bad])]))
-    assert "trace 't'" in str(raised.value)
+def test_what_cannot_be_checked_costs_its_row_alone(bad: Constraint, reason: str, detail: str):
+    """An error that says what is wrong, beside a constraint that is met; the row after it is judged."""
+    met = constraint("punctuation:no_comma")
+    wrong, right = instruction_constraints(Config(), [trace("x", [met, bad]), trace("x", [met])])
+    assert (wrong.status, wrong.score, wrong.reason) == ("error", 0.0, reason)
+    assert re.search(detail, wrong.detail or "")
+    assert right.status == "pass"
