@@ -57,8 +57,10 @@ def _reasons(reasons: Mapping[str, int], total: int) -> str:
 
 
 def rate_bars(rates: Mapping[str, Mapping[str, Rate]]) -> str:
-    """Bars with intervals, families by what was reached last."""
+    """Bars with intervals, families by what was reached last; nothing where no answer was judged."""
     who = [name for name in WHO if rates.get(name)]
+    if not who:
+        return ""
     first, last = rates[who[0]], rates[who[-1]]
     families = sorted({family for name in who for family in rates[name]} - {ALL})
     largest = sorted(families, key=lambda family: -first[family].n if family in first else 0)[:MAX_FAMILIES]

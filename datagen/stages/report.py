@@ -7,7 +7,7 @@ from typing import Any
 from datagen.contracts.dataset import content_hash, replace_directory, write_json
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, main
-from datagen.report.figures import count
+from datagen.report.figures import ALL, count
 from datagen.report.page import render
 
 
@@ -37,7 +37,7 @@ def run(run: Run) -> dict[str, Any]:
     hashes = {name: content_hash(path) for name, path in made_of.items()}
     write_json(writing / "manifest.json", {"format": "datastill", "stage": run.name, "inputs": hashes})
     replace_directory(writing, run.out)
-    return {"verified": figures.steps["verified"].n_out, "families": len(figures.rates["teacher"]) - 1}
+    return {"verified": figures.steps["verified"].n_out, "families": len(figures.rates["teacher"].keys() - {ALL})}
 
 
 STAGE = Stage(

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from datagen.report.figures import ALL, judged, rates, samples, sources, unseen
-from tests.datagen.conftest import HOSTILE
+from tests.datagen.conftest import HOSTILE, write_pipeline
 
 INPUTS = ("prompts", "traces", "verified")
 STUDENT = ("--student", "models/student", "--evaluation", "data/evaluation")
@@ -53,6 +53,15 @@ def page(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("page") / "report"
     report(pipeline, out, *STUDENT)
     return (out / "index.html").read_text()
+
+
+def test_a_run_without_an_answer_is_shown_too(tmp_path: Path):
+    """No prompt came through, so nothing was judged."""
+    write_pipeline(tmp_path, n_prompts=0)
+    report(tmp_path, tmp_path / "report", "--metrics", str(tmp_path / "report.json"))
+    assert "of 0 answers were verified" in Page((tmp_path / "report" / "index.html").read_text()).text
+    assert json.loads((tmp_path / "report" / "families.json").read_text()) == []
+    assert json.loads((tmp_path / "report.json").read_text()) == {"families": 0, "verified": 0}
 
 
 def test_hostile_text_is_shown_and_never_obeyed(page: str):
