@@ -29,7 +29,7 @@ _ATTEMPT = re.compile(r"(?P<prompt>.+)#\d+\.[0-9a-f]{8}")  # a trace's id, as da
 _KINDS = {"completion": "trace", "status": "verdict", "reason": "rejection", "messages": "prompt"}
 _PROMPT = ("id", "family", "messages", "reference", "constraints", "tools", "source", "info")
 _TRACE = ("id", "sample_index", "teacher", "seed", "request_key", "finish_reason", "n_prompt_tokens",
-          "n_completion_tokens", "reasoning", "completion")  # fmt: skip
+          "n_completion_tokens", "reasoning", "completion", "tool_calls")  # fmt: skip
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")
 
 Row = dict[str, Any]
@@ -247,15 +247,20 @@ def _ending(attempt: Mapping[str, Any]) -> "Text":
 
 
 def _story(attempt: Mapping[str, Any], datasets: Mapping[str, Row]) -> Iterator["Text"]:
-    if "completion" in attempt:
-        origin = datasets[attempt["kept_in"][0]] if attempt["kept_in"] else {}
+    places = attempt["kept_in"] or [row["dataset"] for row in attempt["rejections"]]
+    origin = datasets[places[0]] if places else {}
+    teacher = attempt.get("teacher") or (origin.get("teacher") or {}).get("model")
+    if teacher or "completion" in attempt:  # the stage that asked names its teacher where no answer came, too
         params = origin.get("params") or {}
         sampling = ", ".join(f"{name} {params[name]}" for name in _SAMPLING if name in params)
-        yield _line("teacher", ", ".join(filter(None, (attempt["teacher"] or "not named", sampling))))
+        yield _line("teacher", ", ".join(filter(None, (teacher or "not named", sampling))))
+    if "completion" in attempt:
         if attempt["request_key"]:
             yield _line("request", f"{attempt['request_key'][:16]}…, seed {attempt['seed']}")
         if attempt["reasoning"]:
             yield _line("reasoning", attempt["reasoning"])
+        if attempt["tool_calls"]:
+            yield _line("called", attempt["tool_calls"])
         n_tokens = f"{n} tokens" if (n := attempt["n_completion_tokens"]) is not None else None
         end = ", ".join(filter(None, (attempt["finish_reason"], n_tokens)))
         yield _line("answer", attempt["completion"]).append(f"  ({end})" if end else "", style="dim")

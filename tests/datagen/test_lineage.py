@@ -52,6 +52,13 @@ def test_an_answer_of_the_student_is_found_with_its_verdict(pipeline: Path):
     assert "judged fail" in shown and shown.count("  kept\n") == 1
 
 
+def test_a_request_without_an_answer_shows_who_was_asked_and_how(pipeline: Path):
+    """The traces stage's manifest says it; the server failed on sample 2 of every prompt."""
+    shown = why(pipeline, "p3#2").stdout
+    ending = shown[shown.index("p3#2") :]
+    assert "tiny, temperature 0.5, max_new_tokens 48" in ending and "the server fell over" in ending
+
+
 def test_the_start_of_an_id_is_enough(pipeline: Path):
     assert way(pipeline, "p2#1")["id"] == "p2#1.00000001"
     assert way(pipeline, "animals")["id"] == "animals.txt:99"
