@@ -20,7 +20,7 @@ def request_body(request: Request, *, model: str, logprobs: bool, extra_body: Ma
     """The JSON that asks for one answer; a null in `extra_body` removes a field.
 
     Raises:
-        ValueError: the row's tools or tool calls are not JSON.
+        ValueError, RecursionError: the row's tools or tool calls are not JSON, or nested too deep.
     """
     sampling = request.sampling
     body: dict[str, Any] = {
@@ -45,10 +45,10 @@ def parse_completion(body: bytes) -> Completion:
     """The first choice of a reply.
 
     Raises:
-        ValueError: not UTF-8, not JSON, no choice, or a field of another type than the API's.
+        ValueError: not UTF-8, not JSON, nested too deep, no choice, or a field of another type than the API's.
     """
-    reply = json.loads(body.decode())
     try:
+        reply = json.loads(body.decode())
         choice = reply["choices"][0]
         message, usage = choice["message"], reply.get("usage") or {}
         logprobs = (choice.get("logprobs") or {}).get("content")
@@ -61,7 +61,7 @@ def parse_completion(body: bytes) -> Completion:
             logprobs=None if logprobs is None else [(str(t["token"]), float(t["logprob"])) for t in logprobs],
             tool_calls=json.dumps(calls, ensure_ascii=False) if (calls := message.get("tool_calls")) else None,
         )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no chat completion: {type(error).__name__}: {error}") from None
     f"{completion.text}{completion.reasoning}{completion.tool_calls}".encode()  # half a surrogate pair is a ValueError
     return completion
@@ -74,7 +74,7 @@ def error_message(body: bytes) -> str:
         said = json.loads(text)
         said = said.get("error", said)
         text = said if isinstance(said, str) else said.get("message") or said.get("detail") or text
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass
     line = " ".join(str(text).split())
     return line if len(line) <= MAX_DETAIL_CHARS else f"{line[: MAX_DETAIL_CHARS - 3]}..."

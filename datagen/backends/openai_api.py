@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 from pydantic import Field, field_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 from yarl import URL
 
@@ -31,6 +32,7 @@ N_CONNECTION_TRIES = 3  # before a server that never accepted a connection count
 MIN_SECRET_CHARS = 6  # servers without keys are given `x` or `EMPTY`, which are no secrets
 N_MODELS_SHOWN = 10
 _SECRET = re.compile(r"key|token|secret|sig|auth|pass|credential", re.IGNORECASE)
+_CONNECTION: JsonDict = {"connection": True}
 _CONTEXT_OVERFLOW = re.compile(r"context[ _]length|maximum context|too many tokens", re.IGNORECASE)
 
 
@@ -43,14 +45,16 @@ class Config(Params):
     """
 
     backend: Literal["openai_api"]
-    base_url: str
+    base_url: str = Field(json_schema_extra=_CONNECTION)
     model: str
     provider: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"  # the variable's name; the API key itself is no parameter
-    max_attempts: int = Field(8, ge=1)  # those that a rate limit ended do not count
-    max_rate_limited_s: float = Field(600.0, ge=0)  # from a request's first 429 until it is given up
-    timeout_s: float = Field(600.0, gt=0)  # of one attempt, from connecting to the last byte
-    connect_timeout_s: float = Field(10.0, gt=0)
+    api_key_env: str = Field("OPENAI_API_KEY", json_schema_extra=_CONNECTION)  # a name; the key is no parameter
+    max_attempts: int = Field(8, ge=1, json_schema_extra=_CONNECTION)  # those that a rate limit ended do not count
+    # from a request's first 429 until it is given up
+    max_rate_limited_s: float = Field(600.0, ge=0, json_schema_extra=_CONNECTION)
+    # of one attempt, from connecting to the last byte
+    timeout_s: float = Field(600.0, gt=0, json_schema_extra=_CONNECTION)
+    connect_timeout_s: float = Field(10.0, gt=0, json_schema_extra=_CONNECTION)
     logprobs: bool = False
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
@@ -67,9 +71,26 @@ class Config(Params):
     @field_validator("api_key_env")
     @classmethod
     def _check_api_key_env(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            raise PydanticCustomError("secret", "expected the name of an environment variable, not a key")
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise PydanticCustomError("secret", "expected the name of an environment variable, in capitals, not a key")
         return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if name := _find_secret(value):
+            raise PydanticCustomError("secret", f"{name} may hold a key; give keys by the environment, see api_key_env")
+        return value
+
+
+def _find_secret(value: Any, name: str = "") -> str | None:
+    """The name of a text, at any depth, that is called like a secret."""
+    if isinstance(value, dict):
+        return next((found for key, one in value.items() if (found := _find_secret(one, str(key)))), None)
+    if isinstance(value, list):
+        return next((found for one in value if (found := _find_secret(one, name))), None)
+    is_secret = isinstance(value, str) and _SECRET.search(name) and not name.endswith("tokens")
+    return name if is_secret else None
 
 
 @contextmanager
@@ -165,7 +186,7 @@ class _Server:
         config = self._config
         try:
             body = request_body(job.request, model=config.model, logprobs=config.logprobs, extra_body=config.extra_body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return Failure(reason="bad_tools", detail=f"the row's tools or tool_calls are not JSON ({error})")
         try:
             return await self._attempt(body)
@@ -253,7 +274,7 @@ class _Server:
             async with self._session.get(self._models_url, allow_redirects=False) as response:
                 listed = json.loads(self._without_key(await response.read()))
                 names = [str(model["id"]) for model in listed["data"]]
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, RecursionError):
             return ""
         more = f" and {len(names) - N_MODELS_SHOWN} more" if len(names) > N_MODELS_SHOWN else ""
         return f"; it has {', '.join(names[:N_MODELS_SHOWN])}{more}"

@@ -165,6 +165,8 @@ TRANSIENT: dict[str, tuple[Fault, str, str]] = {
     "content no text": (reply({"choices": [{"message": {"content": 3}}]}), "bad_body", "retries_body"),
     "not utf-8": (reply(b'{"choices": [{"message": {"content": "\xff"}}]}'), "bad_body", "retries_body"),
     "half a pair": (reply(b'{"choices": [{"message": {"content": "\\ud800"}}]}'), "bad_body", "retries_body"),
+    "nested": (reply(b'{"choices": ' + b"[" * 200_000), "bad_body", "retries_body"),
+    "500 nested": (reply(b"[" * 200_000, 500), "http_500", "retries_5xx"),
     "late": (late(3.0), "timeout", "retries_connection"),
 }
 
@@ -303,15 +305,27 @@ def test_key_in_an_answer_is_not_stored(server: ChatServer, ledger: Ledger, monk
         {"base_url": "http://127.0.0.1/v1?api_key=sk-secret"},
         {"base_url": "https://127.0.0.1/v1?sig=sk-secret"},
         {"api_key_env": "sk-secret"},
+        {"api_key_env": "secret0123456789abcdef"},
+        {"extra_body": {"api_key": "sk-secret"}},
+        {"extra_body": {"headers": [{"Authorization": "Bearer sk-secret"}]}},
+        {"extra_body": {"tokens": {"access_token": "sk-secret"}}},
         {"api_key": "sk-secret"},
     ],
 )
-def test_keys_in_params_are_refused_unseen(given: dict[str, str]):
+def test_keys_in_params_are_refused_unseen(given: dict[str, Any]):
     """The message names the parameter and holds nothing of the value."""
     section = {"backend": "openai_api", "base_url": "http://127.0.0.1/v1", "model": "m"} | given
     with pytest.raises(ParamsError) as raised:
         validate(section, Config)
     assert next(iter(given)) in str(raised.value) and "secret" not in str(raised.value)
+
+
+def test_options_of_servers_are_no_keys():
+    """Names from the references of OpenAI's API and of vLLM."""
+    options = {"max_completion_tokens": 9, "stop_token_ids": [2], "min_tokens": 1, "skip_special_tokens": False}
+    more = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "low"}
+    section = {"backend": "openai_api", "base_url": "http://127.0.0.1/v1", "model": "m", "extra_body": options | more}
+    assert validate(section, Config)[Config].extra_body == options | more
 
 
 def test_key_elsewhere_in_params_is_refused(server: ChatServer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch):

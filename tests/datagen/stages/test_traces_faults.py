@@ -77,8 +77,17 @@ def test_answers_open_as_a_dataset(server: ChatServer, tmp_path: Path, monkeypat
     run(server, prompts, tmp_path / "again", "timeout_s=30", "max_attempts=3", concurrency=3)
     assert server.n_requests == 300
     assert json.loads((tmp_path / "again.run.json").read_text())["ledger_hits"] == 300
-    for file in ("part-00000.parquet", "rejections.parquet"):
-        assert content(tmp_path / "again")[file] == content(tmp_path / "out")[file]
+    assert content(tmp_path / "again") == content(tmp_path / "out")
+
+
+def test_an_answer_of_tool_calls_alone_is_a_trace(server: ChatServer, tmp_path: Path):
+    """The calls that the server was told to make, in the row's own column."""
+    calls = [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    server.fault = lambda body, n: reply({"choices": [{"message": message, "finish_reason": "tool_calls"}]})
+    run(server, write_prompts(tmp_path / "p.jsonl", 2), tmp_path / "out")
+    rows = pl.read_parquet(tmp_path / "out" / "part-*.parquet").select("completion", "tool_calls").rows()
+    assert [(text, json.loads(made)) for text, made in rows] == [("", calls)] * 2
 
 
 FAULTS: dict[str, tuple[Fault, str]] = {
