@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from datagen.contracts.records import Message, Trace
+from datagen.backends.transformers_models import template_message
+from datagen.contracts.records import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def encode(trace: Trace, tokenizer: Any, end_tokens: frozenset[int]) -> Example:
     Raises:
         TemplateError: the prompt's tokens are not a prefix of the whole conversation's.
     """
-    messages = [_for_template(message) for message in trace.prompt.messages]
+    messages = [template_message(message) for message in trace.prompt.messages]
     answer: dict[str, Any] = {"role": "assistant", "content": trace.completion}
     if trace.reasoning:
         answer["reasoning_content"] = trace.reasoning
@@ -142,9 +143,3 @@ def _tokens(tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_g
         messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
     )
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _for_template(message: Message) -> dict[str, Any]:
-    """Templates take tool calls as objects; records keep them as JSON text."""
-    calls = message.get("tool_calls")
-    return {**message, "tool_calls": json.loads(calls)} if calls else dict(message)

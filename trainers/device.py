@@ -1,26 +1,10 @@
-"""Where students train: the device, the number of processes, the threads. Machine facts, never parameters."""
+"""Whether students can train here, and in how many processes. Machine facts, never parameters."""
 
 import os
 from importlib.util import find_spec
 
+from datagen.backends.transformers_models import device_type
 from datagen.contracts.errors import MissingError, ParamsError
-
-
-def device_type() -> str:
-    """`$DATASTILL_DEVICE` (`cpu` or `cuda`), else `cuda` where there is one, else `cpu`.
-
-    Raises:
-        ParamsError: `$DATASTILL_DEVICE` is something else.
-        MissingError: it is `cuda`, and torch finds none.
-    """
-    import torch
-
-    named = os.environ.get("DATASTILL_DEVICE")
-    if named not in {None, "", "cpu", "cuda"}:
-        raise ParamsError(f"$DATASTILL_DEVICE: expected cpu or cuda (got {named!r})")
-    if named == "cuda" and not torch.cuda.is_available():
-        raise MissingError(f"$DATASTILL_DEVICE is cuda, but torch {torch.__version__} finds no CUDA device; unset it")
-    return named or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_packages() -> None:

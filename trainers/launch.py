@@ -7,18 +7,16 @@ import ctypes
 import importlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datagen.contracts import errors
-from datagen.contracts.stage import configure_logging
+from datagen.contracts.stage import configure_logging, end_with_any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -49,7 +47,7 @@ def launch(function: str, arguments: Mapping[str, Any], n_processes: int) -> dic
 
 
 def _work(job: Path) -> None:
-    _end_with_parent()
+    end_with_any([os.getppid()])
     configure_logging()
     content = json.loads(job.read_text())
     module, name = content["function"].split(":")
@@ -59,17 +57,6 @@ def _work(job: Path) -> None:
         result = {"error": type(error).__name__, "message": str(error)}
     if os.environ["RANK"] == "0":
         Path(content["result"]).write_text(json.dumps(result))
-
-
-def _end_with_parent() -> None:
-    poller = select.poll()
-    poller.register(os.pidfd_open(os.getppid()), select.POLLIN)
-
-    def watch() -> None:
-        poller.poll()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 if __name__ == "__main__":

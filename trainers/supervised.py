@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from datagen.backends.models import EMBEDDED, Model, resolve_model
+from datagen.backends.transformers_models import device_type, end_tokens
 from datagen.contracts.dataset import content_hash, write_json
 from datagen.contracts.errors import DataError, MissingError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
@@ -21,7 +22,6 @@ from datagen.contracts.records import Rejection, Trace, to_row
 from datagen.contracts.stage import Progress, find_methods, load_method
 from trainers import loop
 from trainers.checkpoint import Checkpoints
-from trainers.device import device_type
 
 if TYPE_CHECKING:  # a stage reads Config without torch
     import torch
@@ -166,12 +166,6 @@ def select(
             kept.add(completion)
             examples.append(example)
     return examples, rejections
-
-
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens at which the model's generation stops."""
-    ends = model.generation_config.eos_token_id
-    return frozenset({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
 
 
 def _loss(config: Config) -> "Callable[[torch.nn.Module, Sequence[Example], torch.device], SumCount]":

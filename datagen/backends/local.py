@@ -8,7 +8,6 @@ Source: none; `decoding` cites how a token is drawn.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,9 @@ from pydantic import Field
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
 from datagen.backends.in_batches import Answers, answer_batch
 from datagen.backends.models import EMBEDDED, Model, resolve_model
-from datagen.contracts.errors import MissingError, ParamsError
+from datagen.backends.transformers_models import device_type, end_tokens, template_message
+from datagen.contracts.errors import MissingError
 from datagen.contracts.params import Params
-from datagen.contracts.records import Message
 
 BLOCK_REQUESTS = 512
 
@@ -56,7 +55,7 @@ def local(config: Config, environment: Environment) -> Iterator["_Backend"]:
         from transformers.utils.logging import disable_progress_bar
     except ModuleNotFoundError as error:
         raise MissingError(f"backend local needs {error.name}: `pip install 'datastill[lm]'`") from None
-    device = _device()
+    device = device_type()
     model = resolve_model(config.model)
     disable_progress_bar()
     tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
@@ -64,17 +63,6 @@ def local(config: Config, environment: Environment) -> Iterator["_Backend"]:
         raise MissingError(f"model {config.model!r} has no chat template; add chat_template.jinja to its folder")
     network: Any = AutoModelForCausalLM.from_pretrained(model.folder, dtype=getattr(torch, config.dtype))
     yield _Backend(config, environment, model, tokenizer, network.to(device).eval())
-
-
-def _device() -> str:
-    import torch
-
-    named = os.environ.get("DATASTILL_DEVICE")
-    if named not in {None, "", "cpu", "cuda"}:
-        raise ParamsError(f"$DATASTILL_DEVICE: expected cpu or cuda (got {named!r})")
-    if named == "cuda" and not torch.cuda.is_available():
-        raise MissingError(f"$DATASTILL_DEVICE is cuda, but torch {torch.__version__} finds no CUDA device; unset it")
-    return named or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +86,7 @@ class _Backend:
         self._environment = environment
         self._tokenizer = tokenizer
         self._network = network
-        ends = network.generation_config.eos_token_id
-        self._end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self._end_tokens = end_tokens(network, tokenizer)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """The outcome of every request, in order, a block in memory at a time."""
@@ -132,7 +119,7 @@ class _Backend:
 
         try:
             prompt: list[int] = self._tokenizer.apply_chat_template(
-                [_message(message) for message in request.messages],
+                [template_message(message) for message in request.messages],
                 tools=json.loads(request.tools) if request.tools else None,
                 add_generation_prompt=True,
                 return_dict=False,
@@ -184,10 +171,3 @@ class _Backend:
 def _find_stop(text: str, stop: Sequence[str]) -> int | None:
     """Where the first stop string begins."""
     return min((text.index(one) for one in stop if one in text), default=None)
-
-
-def _message(message: Message) -> dict[str, Any]:
-    given: dict[str, Any] = dict(message)
-    if calls := given.get("tool_calls"):
-        given["tool_calls"] = json.loads(calls)
-    return given

@@ -312,15 +312,24 @@ def _die_with_dvc() -> None:
     """
     if "DVC_ROOT" not in os.environ:
         return
-    poller = select.poll()
     ancestors = _ancestors_to_dvc()
     try:
-        for pid in ancestors:
-            poller.register(os.pidfd_open(pid), select.POLLIN)
+        end_with_any(ancestors)
     except ProcessLookupError:
         ancestors = []
     if not ancestors:
         raise MissingError("DVC_ROOT is set, but the process that started this stage is gone; run `dvc repro` again")
+
+
+def end_with_any(processes: Sequence[int]) -> None:
+    """End this process, by SIGKILL, as soon as one of these ends.
+
+    Raises:
+        ProcessLookupError: one has ended already.
+    """
+    poller = select.poll()
+    for pid in processes:
+        poller.register(os.pidfd_open(pid), select.POLLIN)
 
     def watch() -> None:
         poller.poll()

@@ -12,6 +12,7 @@ from pydantic import Field
 from datagen.backends import local
 from datagen.backends.base import Environment, Failure, Request, Sampling, TextBackend
 from datagen.backends.ledger import Ledger, ledger_path
+from datagen.backends.transformers_models import device_type
 from datagen.contracts.dataset import DatasetWriter, content_hash
 from datagen.contracts.errors import DataError
 from datagen.contracts.inputs import InputParams, Rows
@@ -19,7 +20,7 @@ from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Trace, Verdict
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import Progress, Run, Stage, load_method, main
-from trainers.device import check_packages, device_type
+from trainers.device import check_packages
 from trainers.harness import answerable, check_harness, lm_eval_scores, load
 
 DEFAULT_METHOD = "by_row"
