@@ -20,6 +20,7 @@ from trainers.stages.train_lm import STAGE
 from trainers.supervised import Config, select
 
 SETTINGS = ("n_threads=1", "epochs=6", "batch_size=5", "micro_batch_tokens=64", "learning_rate=0.01", "max_tokens=64")
+LONG = "epochs=30"  # 90 steps: it cannot end before it is killed
 MODULE = "trainers.stages.train_lm"
 
 
@@ -58,10 +59,10 @@ def test_killed_training_ends_where_an_unbroken_one_ends(
 ):
     """Oracle: an unbroken run, byte for byte, metrics included; no checkpoint is left."""
     whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
-    assert main(STAGE, arguments(tiny, traces, whole, "epochs=20")) == 0
-    kill_after_a_checkpoint([sys.executable, "-m", MODULE, *arguments(tiny, traces, broken, "epochs=20")], home)
+    assert main(STAGE, arguments(tiny, traces, whole, LONG)) == 0
+    kill_after_a_checkpoint([sys.executable, "-m", MODULE, *arguments(tiny, traces, broken, LONG)], home)
     assert not broken.exists()
-    assert main(STAGE, arguments(tiny, traces, broken, "epochs=20")) == 0
+    assert main(STAGE, arguments(tiny, traces, broken, LONG)) == 0
     assert any("goes on after step" in message for message in caplog.messages)
     assert contents(broken) == contents(whole)
     assert broken.with_suffix(".json").read_bytes() == whole.with_suffix(".json").read_bytes()
@@ -76,10 +77,11 @@ def test_two_processes_train_as_one(tiny: Path, traces: Path, tmp_path: Path, mo
     one, two = tmp_path / "one", tmp_path / "two"
     eleven = tmp_path / "eleven.jsonl"
     eleven.write_text("".join(traces.read_text().splitlines(keepends=True)[:11]))
-    assert main(STAGE, arguments(tiny, eleven, one)) == 0
+    assert main(STAGE, arguments(tiny, eleven, one, LONG, "learning_rate=0.001")) == 0
     monkeypatch.setenv("DATASTILL_PROCESSES", "2")
-    kill_after_a_checkpoint([sys.executable, "-m", MODULE, *arguments(tiny, eleven, two)], tmp_path / "home")
-    assert main(STAGE, arguments(tiny, eleven, two)) == 0
+    as_two = arguments(tiny, eleven, two, LONG, "learning_rate=0.001")
+    kill_after_a_checkpoint([sys.executable, "-m", MODULE, *as_two], tmp_path / "home")
+    assert main(STAGE, as_two) == 0
     expected, found = (load_file(folder / "model.safetensors") for folder in (one, two))
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-4)
