@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request, Sampling
 from datagen.backends.decoding import choose_tokens, nucleus
@@ -19,9 +21,6 @@ from datagen.backends.local import Config, local
 from datagen.backends.models import EMBEDDED, find_model, resolve_model
 from datagen.contracts.errors import MissingError
 from tests.tiny_model import write_tiny_model
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 TEXTS = ["Hi", "What is 3 + 4?", "Name a colour.", "What is 3 + 4?", "Say the word harbour twice, please.", "A"]
 
@@ -188,14 +187,17 @@ def test_stop_string_ends_the_text_before_it(folder: Path, environment: Environm
     assert outcome.answer.n_completion_tokens and outcome.answer.n_completion_tokens < 40
 
 
-def test_long_prompts_and_empty_answers_are_failures_and_never_stored(tmp_path: Path, environment: Environment) -> None:
-    """A model whose likeliest token is the special one with id 0, which has no text."""
+def test_long_prompts_and_empty_answers_are_failures(tmp_path: Path, environment: Environment) -> None:
+    """A model whose likeliest token is the special one with id 0, which has no text; it is asked for that once."""
     silent = write_tiny_model(tmp_path / "silent", silent=True)
     config = Config(model=str(silent), max_prompt_tokens=40)
     outcomes = answer(config, environment, requests_for(["Hi", "x" * 60], temperature=0))
     assert texts_of(outcomes) == ["empty_answer", "prompt_too_long"]
     assert isinstance(outcomes[1].answer, Failure) and "at most 40" in outcomes[1].answer.detail
-    assert len(environment.ledger) == 0
+    again = answer(config, environment, requests_for(["Hi", "x" * 60], temperature=0))
+    assert [one.answer for one in again] == [one.answer for one in outcomes]
+    assert [one.from_ledger for one in again] == [True, False]
+    assert (len(environment.ledger), environment.counts["batches"]) == (1, 1)
 
 
 def test_messages_that_the_template_refuses_are_failures(
@@ -231,10 +233,20 @@ def test_identity_follows_the_weights_and_not_the_place(folder: Path, environmen
 def test_what_is_missing_is_said_in_one_line(
     folder: Path, environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No such model, a folder that holds none, no chat template, CUDA where there is none."""
+    """No such model, a folder that holds none or a part of one, no chat template, CUDA where there is none."""
     bare = shutil.copytree(folder, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
-    for model, named in (("no-such-model", "make setup"), (str(tmp_path), "config.json"), (str(bare), "chat_template")):
+    parts = {name: shutil.copytree(folder, tmp_path / name) for name in ("weights", "tokenizer", "nothing", "broken")}
+    for name, files in (("weights", "model*"), ("tokenizer", "tokenizer*"), ("nothing", "[!c]*")):
+        for file in parts[name].glob(files):
+            file.unlink()
+    (parts["broken"] / "model.safetensors").write_bytes(b"half")
+    for model, named in (
+        ("no-such-model", "make setup"),
+        (str(tmp_path), "config.json"),
+        (str(bare), "chat_template"),
+        *((str(part), "a tokenizer and weights") for part in parts.values()),
+    ):
         with pytest.raises(MissingError) as error, local(Config(model=model), environment):
             pass
         assert model in str(error.value) and named in str(error.value) and "\n" not in str(error.value)

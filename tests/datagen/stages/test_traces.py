@@ -66,9 +66,13 @@ def n_answers(home: Path) -> int:
         return ledger.execute("SELECT count(*) FROM answers").fetchone()[0]
 
 
-def test_a_killed_local_run_goes_on_and_gives_the_same_bytes(tmp_path: Path) -> None:
-    """SIGKILL after some batches of a real model: the rerun asks for what the ledger lacks, nothing else."""
-    model = write_tiny_model(tmp_path / "tiny", ends=False)
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_killed_local_run_goes_on_and_gives_the_same_bytes(tmp_path: Path, ends: bool) -> None:
+    """SIGKILL after some batches of a real model: the rerun asks for what the ledger lacks, nothing else.
+
+    A model that ends its answers leaves some of them empty; those are not asked for again either.
+    """
+    model = write_tiny_model(tmp_path / "tiny", ends=ends)
     prompts, n_rows = write_prompts(tmp_path / "p.jsonl", 100), 200
     settings = ("backend=local", f"model={model}", "batch_size=8", "max_new_tokens=60", "samples_per_prompt=2")
     finish(start(tmp_path / "unbroken_home", prompts, tmp_path / "unbroken", *settings))
@@ -83,6 +87,7 @@ def test_a_killed_local_run_goes_on_and_gives_the_same_bytes(tmp_path: Path) -> 
     assert 24 <= n_stored < n_rows and n_stored % 8 == 0
     finish(start(home, prompts, out, *settings))
     assert hashes(out) == hashes(tmp_path / "unbroken")
+    assert ends == ("empty_answer" in pl.read_parquet(out / "rejections.parquet")["reason"])
     assert facts(out)["requests"] == n_rows - n_stored
     assert facts(out)["ledger_hits"] == n_stored
 
