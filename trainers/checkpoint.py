@@ -45,6 +45,16 @@ def checkpoint_key(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
+def code_hash(*packages: Path) -> str:
+    """SHA-256 over the Python files of some packages' folders, their names and what is in them."""
+    digest = hashlib.sha256()
+    for package in packages:
+        for file in sorted(package.rglob("*.py")):
+            name = file.relative_to(package.parent).as_posix()
+            digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
 class Checkpoints:
     """The checkpoints of one training run."""
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from datagen.contracts.errors import LockedError, ParamsError
-from trainers.checkpoint import Checkpoints, checkpoint_key, interval_s
+from trainers.checkpoint import Checkpoints, checkpoint_key, code_hash, interval_s
 
 
 def save(checkpoints: Checkpoints, step: int) -> None:
@@ -67,6 +67,22 @@ def test_the_same_training_twice_at_once_is_refused(tmp_path: Path, monkeypatch:
 def test_the_key_is_a_hash_of_the_facts():
     """Order of the keys is no fact; a value is."""
     assert checkpoint_key({"a": 1, "b": 2}) == checkpoint_key({"b": 2, "a": 1}) != checkpoint_key({"a": 1, "b": 3})
+
+
+def test_the_hash_of_code_is_of_its_source(tmp_path: Path):
+    """What Python compiles beside it is no fact; a line, a name and a package are."""
+    package = tmp_path / "package"
+    (package / "__pycache__").mkdir(parents=True)
+    source = package / "loop.py"
+    source.write_text("a = 1")
+    seen = [code_hash(package)]
+    (package / "__pycache__" / "loop.cpython-311.pyc").touch()
+    assert code_hash(package) == seen[0]
+    source.write_text("a = 2")
+    seen.append(code_hash(package))
+    source.rename(package / "step.py")
+    seen += [code_hash(package), code_hash(package, package)]
+    assert len(set(seen)) == 4
 
 
 def test_a_wrong_interval_is_named(monkeypatch: pytest.MonkeyPatch):
