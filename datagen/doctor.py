@@ -21,9 +21,9 @@ from rich.text import Text
 
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.backends.models import EMBEDDED, find_model
-from datagen.contracts.errors import DatastillError
+from datagen.contracts.errors import DatastillError, MissingError, ParamsError
 from datagen.contracts.params import load_file
-from datagen.contracts.stage import check_sections
+from datagen.contracts.stage import check_section
 
 DEFAULT_EXTRAS = ("", "lm")  # what params.yaml needs: the core, and a transformers teacher and student
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -82,15 +82,28 @@ def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def check_params(path: Path) -> Iterator[Finding]:
-    """Every problem of a params file, or that there is none."""
+    """Every problem of a params file, every section that cannot be checked here, and how many are valid."""
     try:
-        problems = check_sections(load_file(path))
-    except DatastillError as error:
-        problems = [str(error)]
-    for problem in problems:
-        yield Finding(group="params", name=str(path), state="missing", found=problem)
-    if not problems:
-        yield Finding(group="params", name=str(path), state="ok", found="every section is valid")
+        sections = load_file(path)
+    except ParamsError as error:
+        yield Finding(group="params", name=str(path), state="missing", found=str(error))
+        return
+    n_valid = 0
+    for section, content in sections.items():
+        try:
+            problems = check_section(section, content)
+        except MissingError as error:
+            yield Finding(
+                group="params", name=str(path), state="absent", found=f"{section}: not checked", remedy=str(error)
+            )
+            continue
+        n_valid += not problems
+        for problem in problems:
+            yield Finding(group="params", name=str(path), state="missing", found=problem)
+    if n_valid:
+        yield Finding(
+            group="params", name=str(path), state="ok", found=f"{n_valid} of {len(sections)} sections are valid"
+        )
 
 
 def _python(environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -275,20 +275,31 @@ def check_sections(sections: Mapping[str, Mapping[str, Any]], own: tuple[str, St
     """
     problems: list[str] = []
     for section, content in sections.items():
-        try:
-            stage = own[1] if own and section == own[0] else load_stage(_stage_of(section))
-        except ParamsError as error:
-            problems.append(f"{section}: {error}")
+        if own and section == own[0]:
+            problems += check_section(section, content, own[1])
             continue
         try:
-            stage.parse(content)
-        except ParamsError as error:
-            problems += [f"{section}.{line}" for line in str(error).splitlines()]
+            problems += check_section(section, content)
         except MissingError as error:
-            if own and section == own[0]:
-                raise
             log.debug("%s not checked: %s", section, error)
     return problems
+
+
+def check_section(section: str, content: Mapping[str, Any], stage: Stage | None = None) -> list[str]:
+    """Every problem of one section; `stage` is the one that its name says, unless given.
+
+    Raises:
+        MissingError: its method needs a package that is not installed, so nothing can be said.
+    """
+    try:
+        stage = stage or load_stage(_stage_of(section))
+    except ParamsError as error:
+        return [f"{section}: {error}"]
+    try:
+        stage.parse(content)
+    except ParamsError as error:
+        return [f"{section}.{line}" for line in str(error).splitlines()]
+    return []
 
 
 def _stage_of(section: str) -> str:

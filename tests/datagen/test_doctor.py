@@ -50,20 +50,26 @@ def test_bad_params_are_all_named(tmp_path: Path):
     (tmp_path / "params.yaml").write_text("prompts: {method: user_row}\nverify: {method: math_answer, colour: red}\n")
     ran = doctor("--params", "params.yaml", cwd=tmp_path)
     assert ran.returncode == 2 and "user_row" in ran.stdout and "colour" in ran.stdout
+    assert "valid" not in ran.stdout
+    (tmp_path / "params.yaml").write_text("prompts: {method: user_rows}\nverify: {method: math_answer}\n")
+    assert "2 of 2 sections are valid" in doctor("--params", "params.yaml", cwd=tmp_path).stdout
 
 
 def test_without_torch_it_says_what_to_install(tmp_path: Path):
-    """A real environment that holds what this one does, but for the packages of the extra `lm`: exit code 2."""
+    """A real environment that holds what this one does, but for aiohttp and the packages of `lm`: exit code 2."""
     venv.create(tmp_path / "bare", symlinks=True)
     bare = Path(sysconfig.get_path("purelib", "venv", {"base": str(tmp_path / "bare")}))
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if not entry.name.lower().startswith(LM):
+        if not entry.name.lower().startswith((*LM, "aiohttp")):
             (bare / entry.name).symlink_to(entry)
     (bare / "checkout.pth").write_text(str(Path(datagen.__file__).parents[1]))
+    (tmp_path / "params.yaml").write_text("prompts: {method: user_rows}\ntraces: {backend: openai_api, model: m}\n")
     ran = subprocess.run(
-        [tmp_path / "bare" / "bin" / "python", "-m", "datagen.cli", "doctor"],
+        [tmp_path / "bare" / "bin" / "python", "-m", "datagen.cli", "doctor", "--params", "params.yaml"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, env={"HOME": str(tmp_path), "COLUMNS": "160"},
     )  # fmt: skip
     assert ran.returncode == 2, ran.stderr
     assert "without torch" in ran.stdout and "pip install 'datastill[lm]'" in ran.stdout
     assert "missing" in line(ran.stdout, "datastill[lm]") and "unknown without torch" in line(ran.stdout, " cuda ")
+    assert "absent" in line(ran.stdout, "traces: not checked") and "1 of 2 sections are valid" in ran.stdout
+    assert "datagen.backends.openai_api needs the package aiohttp" in ran.stdout

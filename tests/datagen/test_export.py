@@ -33,14 +33,22 @@ def assistant(text: str, **more: str | None) -> dict[str, str | None]:
     return {"role": "assistant", "content": text, **more}
 
 
-def write_verified(out: Path, prompts: dict[str, Prompt], **answer: str | None) -> Path:
+def write_verified(
+    out: Path, prompts: dict[str, Prompt], reasoning: str | None = None, tool_calls: str | None = None
+) -> Path:
     """What the verify stage writes of ATTEMPTS."""
     with DatasetWriter(out, Trace, {"stage": "verify"}, {"verdicts": Verdict, "rejected": Trace}) as writer:
         for prompt_id, attempts in ATTEMPTS:
             for i, attempt in enumerate(attempts):
                 status, _, completion = attempt.partition(": ")
                 id = f"{prompt_id}#{i}"
-                trace = Trace(id=id, prompt=prompts[prompt_id], completion=completion, **answer)
+                trace = Trace(
+                    id=id,
+                    prompt=prompts[prompt_id],
+                    completion=completion,
+                    reasoning=reasoning,
+                    tool_calls=tool_calls,
+                )
                 writer.read()
                 writer.add("verdicts", Verdict(id=id, method="m", status=status, score=float(status == "pass")))  # pyright: ignore[reportArgumentType]  # a Status
                 if status == "pass":
