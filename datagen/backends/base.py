@@ -99,7 +99,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a request has no answer: a code to count by and a sentence. It is never stored, so a rerun asks again."""
+    """Why a request has no answer: a code to count by and a sentence. No error is stored, so a rerun asks again."""
 
     reason: str
     detail: str

@@ -2,7 +2,8 @@
 
 Requests are taken in blocks of fixed size, sorted by prompt length inside a block, and cut into batches. So who shares
 a batch depends on the requests alone, never on what is answered; a batch in which anything is missing runs whole and
-enters the ledger in one transaction, where the answers that stand stay.
+enters the ledger in one transaction, where the answers that stand stay. An empty answer enters it too, as the model
+would give it again and its batch would never be whole; whoever asked is told of a failure.
 
 Source: none; `decoding` cites how a token is drawn.
 """
@@ -51,6 +52,7 @@ def local(config: Config, environment: Environment) -> Iterator["_Backend"]:
     """
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
     except ModuleNotFoundError as error:
@@ -58,10 +60,16 @@ def local(config: Config, environment: Environment) -> Iterator["_Backend"]:
     device = device_type()
     model = resolve_model(config.model)
     disable_progress_bar()
-    tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
-    if not tokenizer.chat_template:
-        raise MissingError(f"model {config.model!r} has no chat template; add chat_template.jinja to its folder")
-    network: Any = AutoModelForCausalLM.from_pretrained(model.folder, dtype=getattr(torch, config.dtype))
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
+        if not tokenizer.chat_template:
+            raise MissingError(f"model {config.model!r} has no chat template; add chat_template.jinja to its folder")
+        network: Any = AutoModelForCausalLM.from_pretrained(model.folder, dtype=getattr(torch, config.dtype))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise MissingError(
+            f"model {config.model!r} cannot be loaded; its folder needs a tokenizer and weights beside config.json: "
+            f"{' '.join(str(error).split())}"
+        ) from None
     yield _Backend(config, environment, model, tokenizer, network.to(device).eval())
 
 
@@ -96,6 +104,8 @@ class _Backend:
             answers = self._answer_block(dict(zip(keys, block, strict=True)))
             for request, key in zip(block, keys, strict=True):
                 answer, from_ledger = answers[key]
+                if isinstance(answer, Completion) and not answer.text.strip():
+                    answer = Failure(reason="empty_answer", detail=f"no text; finish_reason is {answer.finish_reason}")
                 yield Outcome(request=request, key=key, answer=answer, from_ledger=from_ledger)
 
     def _answer_block(self, requests: Mapping[bytes, Request]) -> Answers:
@@ -124,7 +134,7 @@ class _Backend:
                 add_generation_prompt=True,
                 return_dict=False,
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except (TemplateError, TypeError, ValueError, RecursionError) as error:
             return Failure(reason="chat_template", detail=f"the model's chat template refuses the messages: {error}")
         positions = getattr(self._network.config, "max_position_embeddings", None) or sys.maxsize
         limit = min(self._config.max_prompt_tokens, positions - request.sampling.max_new_tokens)
@@ -132,7 +142,7 @@ class _Backend:
             return Failure(reason="prompt_too_long", detail=f"{len(prompt)} tokens, at most {limit} are taken")
         return prompt
 
-    def _run_batch(self, rows: Sequence[_Row]) -> dict[bytes, Completion | Failure]:
+    def _run_batch(self, rows: Sequence[_Row]) -> dict[bytes, Completion]:
         from datagen.backends.decoding import decode_batch
 
         def is_stopped(row: int, tokens: Sequence[int]) -> bool:
@@ -153,15 +163,15 @@ class _Backend:
         count("completion_tokens", sum(len(tokens) for tokens in completions))
         return {row.key: self._completion(row, tokens) for row, tokens in zip(rows, completions, strict=True)}
 
-    def _completion(self, row: _Row, tokens: Sequence[int]) -> Completion | Failure:
+    def _completion(self, row: _Row, tokens: Sequence[int]) -> Completion:
         text = self._text(tokens)
         stop = _find_stop(text, row.request.sampling.stop)
         finish_reason = "stop" if stop is not None or tokens[-1] in self._end_tokens else "length"
-        text = text[:stop]
-        if not text.strip():
-            return Failure(reason="empty_answer", detail=f"no text; finish_reason is {finish_reason}")
         return Completion(
-            text=text, finish_reason=finish_reason, n_prompt_tokens=len(row.prompt), n_completion_tokens=len(tokens)
+            text=text[:stop],
+            finish_reason=finish_reason,
+            n_prompt_tokens=len(row.prompt),
+            n_completion_tokens=len(tokens),
         )
 
     def _text(self, tokens: Sequence[int]) -> str:
