@@ -99,6 +99,7 @@ def train(
     records = _resume(accelerator, checkpoints)
     plan = list(_steps(config, len(rows)))
     for record in records:
+        _track(accelerator, record)
         advance(record)
     saved = time.monotonic()
     for step, (epoch, chosen) in enumerate(plan[len(records) :], start=len(records)):
@@ -112,7 +113,7 @@ def train(
             "step": step + 1, "epoch": epoch, "loss": mean, "learning_rate": rate, "gradient_norm": norm, "count": count
         }  # fmt: skip
         records.append(record)
-        accelerator.log({name: record[name] for name in ("loss", "learning_rate", "gradient_norm")}, step=step + 1)
+        _track(accelerator, record)
         advance(record)
         if step + 1 < len(plan) and _is_due(accelerator, saved):
             _save(accelerator, checkpoints, records)
@@ -233,6 +234,11 @@ def _accelerator(config: Config) -> "Accelerator":
             os.environ.setdefault(name, str(value))
         accelerator.init_trackers("datastill", config.model_dump(mode="json"))
     return accelerator
+
+
+def _track(accelerator: "Accelerator", record: Mapping[str, Any]) -> None:
+    """Tell the tracker of a step, of those before the checkpoint too: a run that goes on is a new one to it."""
+    accelerator.log({name: record[name] for name in ("loss", "learning_rate", "gradient_norm")}, step=record["step"])
 
 
 def find_tracker() -> str:
