@@ -78,7 +78,9 @@ def answering(answers: list[str]) -> Any:
     from lm_eval.api.model import LM
 
     class Answering(LM):
-        tokenizer_name = "none"
+        @property
+        def tokenizer_name(self) -> str:
+            return "none"
 
         def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
             return chat_history[-1]["content"]
