@@ -12,7 +12,6 @@ from typing import Any, TypeGuard, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.fields import FieldInfo
 
 from datagen.contracts.errors import ParamsError
 
@@ -47,7 +46,7 @@ class Parts:
         """Every parameter with its value, as the manifest keeps them: without those of a connection."""
         merged: dict[str, Any] = {}
         for kind, config in self._by_type.items():
-            connection = {name for name, one in kind.model_fields.items() if _is_connection(one)}
+            connection = {name for name, one in kind.model_fields.items() if one.json_schema_extra == {"connection": True}}
             merged |= config.model_dump(mode="json", exclude=connection)
         return dict(sorted(merged.items()))
 
@@ -107,11 +106,6 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError):
             values[key] = value
     return values
-
-
-def _is_connection(parameter: FieldInfo) -> bool:
-    extra = parameter.json_schema_extra
-    return isinstance(extra, dict) and extra.get("connection") is True
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
