@@ -46,7 +46,9 @@ class Parts:
         """Every parameter with its value, as the manifest keeps them: without those of a connection."""
         merged: dict[str, Any] = {}
         for kind, config in self._by_type.items():
-            connection = {name for name, one in kind.model_fields.items() if one.json_schema_extra == {"connection": True}}
+            connection = {
+                name for name, one in kind.model_fields.items() if one.json_schema_extra == {"connection": True}
+            }
             merged |= config.model_dump(mode="json", exclude=connection)
         return dict(sorted(merged.items()))
 
