@@ -79,7 +79,8 @@ class Config(Params):
     @classmethod
     def _check_extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
         if name := _find_secret(value):
-            raise PydanticCustomError("secret", f"{name} may hold a key; give keys by the environment, see api_key_env")
+            message = "{name} may hold a key; give keys by the environment, see api_key_env"
+            raise PydanticCustomError("secret", message, {"name": name})
         return value
 
 
