@@ -40,7 +40,7 @@ def dependencies(profile: str) -> dict[str, set[str]]:
         shutil.copy(ROOT / profile, Path(folder) / "params.yaml")
         with Repo.init(folder, no_scm=True) as repo:
             stages = repo.stage.load_all(str(Path(folder) / "dvc.yaml"))
-            return {stage.name: {str(dep.def_path) for dep in stage.deps} for stage in stages}
+            return {stage.addressing.rpartition(":")[2]: {str(dep.def_path) for dep in stage.deps} for stage in stages}
 
 
 def words(stage: str) -> list[str]:
