@@ -89,7 +89,7 @@ def answering(answers: list[str]) -> Any:
             return [answers[request.doc_id] for request in requests]
 
         def loglikelihood(self, requests: Any) -> Any:
-            raise NotImplementedError
+            raise AssertionError("answers by likelihood are not asked for")
 
         loglikelihood_rolling = loglikelihood
 
