@@ -129,7 +129,7 @@ class Environment:
     ledger: Ledger
     concurrency: int = 16
     notify: Callable[[], None] = lambda: None
-    counts: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=lambda: {"requests": 0, "ledger_hits": 0})
 
     def count(self, name: str, amount: float = 1) -> None:
         """Add to a counter, and notify."""
