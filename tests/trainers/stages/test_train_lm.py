@@ -134,7 +134,7 @@ def test_every_row_is_used_or_dropped_with_its_reason(tiny: Path):
 def test_dropped_rows_are_in_the_folder_and_in_the_counts(tiny: Path, traces: Path, tmp_path: Path):
     """Oracle: one row written twice under another id."""
     rows = traces.read_text()
-    traces.write_text(rows + rows.splitlines()[0].replace('"row-0"', '"twin", "prompt_id": "row-0"') + "\n")
+    traces.write_text(rows + rows.splitlines()[0].replace('"row-0"', '"twin"') + "\n")
     out = tmp_path / "student"
     assert main(STAGE, arguments(tiny, traces, out, "max_steps=1")) == 0
     metrics = json.loads(out.with_suffix(".json").read_text())
