@@ -1,10 +1,11 @@
-"""Prompts with verifiable instructions, made from fables, fairy tales, novels, comments and everyday tasks.
+"""Prompts with verifiable instructions, made from fables, fairy tales, novels, speeches, comments and everyday tasks.
 
 After Zhou et al. Instruction-Following Evaluation for Large Language Models. 2023. arXiv:2311.07911, section 2: a task
 and an instruction that a program can check. The families, their wordings (wordings.json) and raw material are ours,
 chosen so that a model of 135M parameters follows each sometimes, and not always.
 
-The two splits share neither topic nor wording: each has its own wordings, and its slots are filled from its own rows.
+The three splits share neither topic nor wording: each has its own wordings, and its slots are filled from its own
+rows. `train` is for the teacher, `validation` for choosing settings, `test` for the figure that is reported.
 """
 
 import json
@@ -21,7 +22,7 @@ from datagen.contracts.params import Params
 from datagen.contracts.records import Constraint, Message, Prompt, content_id
 from datagen.contracts.seeding import derive_seed
 
-Split = Literal["train", "heldout"]
+Split = Literal["train", "validation", "test"]
 Slots = dict[str, str]
 
 
@@ -56,12 +57,19 @@ RAW: dict[Split, dict[str, tuple[str, ...]]] = {
         "comment": ("goemotions/train.jsonl",),
         "task": ("self_instruct/train.jsonl",),
     },
-    "heldout": {
+    "validation": {
         "noun": ("novels/nouns.jsonl",),
         "name": ("novels/names.jsonl",),
         "sentence": ("novels/sentences.jsonl",),
-        "comment": ("goemotions/dev.jsonl",),
-        "task": ("self_instruct/heldout.jsonl",),
+        "comment": ("goemotions/validation.jsonl",),
+        "task": ("self_instruct/validation.jsonl",),
+    },
+    "test": {
+        "noun": ("speeches/nouns.jsonl",),
+        "name": ("speeches/names.jsonl",),
+        "sentence": ("speeches/sentences.jsonl",),
+        "comment": ("goemotions/test.jsonl",),
+        "task": ("vicuna_bench/tasks.jsonl",),
     },
 }
 _MAX_DRAWS = 1000  # in a row without a new prompt: the raw material is used up

@@ -1,6 +1,8 @@
 import dataclasses
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -178,15 +180,16 @@ def test_trackers_that_cannot_serve_are_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DATASTILL_REPORT_TO", "tensorbored")
     with pytest.raises(ParamsError, match="expected none, trackio, wandb, mlflow"):
         find_tracker()
-    monkeypatch.setattr("trainers.loop.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     monkeypatch.setenv("DATASTILL_REPORT_TO", "wandb")
     with pytest.raises(MissingError, match="pip install wandb"):
         find_tracker()
 
 
-def test_a_tracker_is_told_of_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_tracker_is_told_of_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]):
     """Oracle: the run that goes on, as MLflow's own client reads it from its files."""
-    mlflow: Any = pytest.importorskip("mlflow", reason="no tracker is installed by default; pip install mlflow")
+    needs(module="mlflow", remedy="pip install 'datastill[trackers]'")
+    mlflow: Any = import_module("mlflow")
     monkeypatch.setenv("DATASTILL_CHECKPOINT_S", "0")
     monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DATASTILL_REPORT_TO", "mlflow")

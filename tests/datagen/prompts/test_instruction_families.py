@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ from datagen.verify.instruction_constraints import Config as VerifyConfig
 from datagen.verify.instruction_constraints import instruction_constraints
 
 RAW_FOLDER = Path(__file__).parents[3] / "data" / "raw"
-SIZES: dict[Split, int] = {"train": 660, "heldout": 440}
+SIZES: dict[Split, int] = {"train": 660, "validation": 440, "test": 440}
 
 
 def make(split: Split, n_prompts: int, seed: int = 0) -> list[Prompt]:
@@ -67,13 +68,14 @@ def test_counts(split: Split):
     assert len({prompt.id for prompt in prompts}) == len({prompt.text for prompt in prompts}) == SIZES[split]
 
 
-def test_splits_share_neither_wording_nor_material():
-    """No four words in a row of a held-out prompt stand in a training prompt; no raw row, noun, name or phrase does."""
-    train, heldout = make("train", SIZES["train"]), make("heldout", SIZES["heldout"])
-    seen = set().union(*(words_in_a_row(prompt.text, 4) for prompt in train))
-    shared = {words for prompt in heldout for words in words_in_a_row(prompt.text, 4) if words in seen}
+@pytest.mark.parametrize("splits", list(itertools.combinations(SIZES, 2)), ids="-".join)
+def test_splits_share_neither_wording_nor_material(splits: tuple[Split, Split]):
+    """No four words in a row of a prompt stand in a prompt of another split; no raw row, noun, name or phrase does."""
+    first, second = (make(split, SIZES[split]) for split in splits)
+    seen = set().union(*(words_in_a_row(prompt.text, 4) for prompt in first))
+    shared = {words for prompt in second for words in words_in_a_row(prompt.text, 4) if words in seen}
     assert not shared
-    sources = [{row for prompt in prompts for row in prompt.source.split()} for prompts in (train, heldout)]
+    sources = [{row for prompt in prompts for row in prompt.source.split()} for prompts in (first, second)]
     assert not sources[0] & sources[1]
     for slot in ("noun", "name", "sentence", "comment", "task"):
         values = {
@@ -84,12 +86,12 @@ def test_splits_share_neither_wording_nor_material():
             }
             for split, files in RAW.items()
         }
-        assert not values["train"] & values["heldout"], slot
+        assert not values[splits[0]] & values[splits[1]], slot
 
 
 def test_constraints_stand_in_the_prompt():
     """Every word, phrase, sentence and number that a constraint names is told to the teacher."""
-    for prompt in [*make("train", 220), *make("heldout", 220)]:
+    for prompt in [prompt for split in SIZES for prompt in make(split, 220)]:
         for constraint in prompt.constraints:
             kwargs = json.loads(constraint["kwargs"])
             told = kwargs.get("keywords", []) + kwargs.get("forbidden_words", []) + list(kwargs.get("expected", {}))
@@ -102,7 +104,7 @@ def test_constraints_stand_in_the_prompt():
 
 def test_a_good_answer_passes_and_a_bad_one_fails():
     """Both written by hand, one a constraint type, without the checker."""
-    prompts = [*make("train", 220), *make("heldout", 220)]
+    prompts = [prompt for split in SIZES for prompt in make(split, 220)]
     good = [Trace(id=prompt.id, prompt=prompt, completion=good_answer(prompt)) for prompt in prompts]
     bad = [Trace(id=prompt.id, prompt=prompt, completion=bad_answer(prompt)) for prompt in prompts]
     assert {verdict.status for verdict in instruction_constraints(VerifyConfig(), good)} == {"pass"}
@@ -123,7 +125,7 @@ def test_every_source_is_a_raw_row():
         if file.parent.name != "gsm8k"
         for line in file.open()
     }
-    prompts = [*make("train", 220), *make("heldout", 220)]
+    prompts = [prompt for split in SIZES for prompt in make(split, 220)]
     assert all(prompt.source and set(prompt.source.split()) <= ids for prompt in prompts)
 
 
@@ -135,4 +137,4 @@ def test_what_is_missing_is_said(tmp_path: Path):
     with pytest.raises(DataError, match=r"nouns\.jsonl: missing"):
         list(instruction_families(config, tmp_path))
     with pytest.raises(ParamsError, match="n_prompts: 100000 are more"):
-        make("heldout", 100_000)
+        make("test", 100_000)
