@@ -54,7 +54,7 @@ class Config(Params):
     epochs: int = Field(3, ge=1)
     max_steps: int | None = Field(None, ge=1)
     batch_size: int = Field(16, ge=1)
-    micro_batch_tokens: int = Field(512, ge=1)
+    micro_batch_tokens: int = Field(2048, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_share: float = Field(0.1, ge=0, le=1)
