@@ -68,7 +68,7 @@ def run(run: Run) -> dict[str, Any]:
     models: dict[str, Any] = {}
     with Ledger.open(ledger_path()) as ledger, run.progress(2 * len(prompts), "answers") as bar:
         for who, model in zip(WHO, (backend.model, str(student)), strict=True):
-            environment = Environment(ledger=ledger)
+            environment = _environment(ledger, who, bar)
             opened: AbstractContextManager[TextBackend] = local.local(
                 backend.model_copy(update={"model": model}), environment
             )
@@ -91,6 +91,16 @@ def run(run: Run) -> dict[str, Any]:
     with DatasetWriter(run.out, Trace, manifest, {"verdicts": Verdict}) as writer:
         _write(writer, rows, answers, verdicts)
     return metrics | {"rows": writer.rows, "rejected": dict(writer.reasons)}
+
+
+def _environment(ledger: Ledger, who: str, bar: Progress) -> Environment:
+    """Shows what is asked before the first block of answers is whole."""
+
+    def show() -> None:
+        bar.advance(0, note=f"{who}, {environment.counts['requests']:.0f} asked")
+
+    environment = Environment(ledger=ledger, notify=show)
+    return environment
 
 
 def _answer(
