@@ -49,7 +49,7 @@ class Config(Params):
     model: str
     provider: str | None = None
     api_key_env: str = Field("OPENAI_API_KEY", json_schema_extra=_CONNECTION)  # a name; the key is no parameter
-    max_attempts: int = Field(8, ge=1, json_schema_extra=_CONNECTION)  # those that a rate limit ended do not count
+    max_tries: int = Field(8, ge=1, json_schema_extra=_CONNECTION)  # those that a rate limit ended do not count
     # from a request's first 429 until it is given up
     max_rate_limited_s: float = Field(600.0, ge=0, json_schema_extra=_CONNECTION)
     # of one attempt, from connecting to the last byte
@@ -247,10 +247,10 @@ class _Server:
 
     def _wait(self, job: Job, retry: _Retry) -> Failure | float:
         job.n_failed += 1
-        n_tries = min(N_CONNECTION_TRIES, self._config.max_attempts)
+        n_tries = min(N_CONNECTION_TRIES, self._config.max_tries)
         if retry.reason == "connection" and not self._has_connected and job.n_failed >= n_tries:
             raise BackendError(f"{self._config.base_url}: {retry}; start the server or mend base_url")
-        if job.n_failed >= self._config.max_attempts:
+        if job.n_failed >= self._config.max_tries:
             return Failure(reason=retry.reason, detail=f"{job.n_failed} attempts, the last: {retry}")
         self._environment.count(f"retries_{retry.counter}")
         return min(LAST_BACKOFF_S, max(retry.wait_s or 0.0, self._backoff_s(job.n_failed)))

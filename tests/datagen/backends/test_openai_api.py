@@ -175,7 +175,7 @@ def test_transient_faults_are_retried_then_reported(server: ChatServer, ledger: 
     """One fault each is mended by a retry, counted by kind; without end they fail the row by kind and store nothing."""
     faults = {name: fault for name, (fault, _, _) in TRANSIENT.items()}
     texts = [*TRANSIENT, "plain"]
-    settings = {"max_attempts": 2, "timeout_s": 1.0}
+    settings = {"max_tries": 2, "timeout_s": 1.0}
     server.fault = fault_by_text(faults)
     outcomes, counts = answers(config(server, **settings), ledger, map(ask, texts), concurrency=16)
     reasons = [o.answer.reason if isinstance(o.answer, Failure) else None for o in outcomes]
@@ -228,7 +228,7 @@ def test_retry_after_is_kept_and_holds_no_slot(server: ChatServer, ledger: Ledge
         return reply({"error": {"message": "slow down"}}, 429, Retry_After=after) if text == "a" and n == 1 else None
 
     server.fault = fault
-    outcomes, counts = answers(config(server, max_attempts=1), ledger, map(ask, "abc"), concurrency=1)
+    outcomes, counts = answers(config(server, max_tries=1), ledger, map(ask, "abc"), concurrency=1)
     assert all(isinstance(o.answer, Completion) for o in outcomes)
     assert [text for text, _ in arrivals] == ["a", "b", "c", "a"]
     assert 0.95 <= arrivals[3][1] - arrivals[0][1] < 5
@@ -280,7 +280,7 @@ def test_key_is_never_shown(server: ChatServer, ledger: Ledger, monkeypatch: pyt
     for body in (echo, echo.replace("/", "\\/")):
         server.fault = lambda _, n, body=body: reply(body.encode(), status)
         try:
-            outcomes, _ = answers(config(server, max_attempts=1), ledger, [ask("a")])
+            outcomes, _ = answers(config(server, max_tries=1), ledger, [ask("a")])
             shown = repr(outcomes)
             assert "bad header: Bearer [key]" in shown
         except BackendError as error:
@@ -348,7 +348,7 @@ def test_equal_requests_in_flight_are_asked_once(server: ChatServer, ledger: Led
 def test_what_makes_a_request_new(server: ChatServer, ledger: Ledger):
     """By the server's count: everything that can change an answer does, and nothing else."""
     base = {"base_url": server.base_url, "model": "m"}
-    same = [{"timeout_s": 5.0}, {"connect_timeout_s": 5.0}, {"max_attempts": 1}, {"max_rate_limited_s": 1.0}]
+    same = [{"timeout_s": 5.0}, {"connect_timeout_s": 5.0}, {"max_tries": 1}, {"max_rate_limited_s": 1.0}]
     localhost = server.base_url.replace("127.0.0.1", "localhost")
     new = [{"base_url": localhost}, {"model": "other-model"}, {"logprobs": True}, {"extra_body": {"top_k": 1}}]
     for changed, n_expected in [({}, 1), *((c, 0) for c in same), *((c, 1) for c in new)]:

@@ -74,7 +74,7 @@ def test_answers_open_as_a_dataset(server: ChatServer, tmp_path: Path, monkeypat
     assert all(row["completion"].endswith(f"for prompt number {i}") for i, row in enumerate(rows))
     assert (server.n_requests, set(server.asked.values())) == (300, {1})
 
-    run(server, prompts, tmp_path / "again", "timeout_s=30", "max_attempts=3", concurrency=3)
+    run(server, prompts, tmp_path / "again", "timeout_s=30", "max_tries=3", concurrency=3)
     assert server.n_requests == 300
     assert json.loads((tmp_path / "again.run.json").read_text())["ledger_hits"] == 300
     assert content(tmp_path / "again") == content(tmp_path / "out")
@@ -110,7 +110,7 @@ def test_every_row_of_a_faulty_server_is_accounted_for(server: ChatServer, tmp_p
     )
     # equal prompts of different ids have seeds of their own, so each is a request of its own
     server.fault = lambda body, n: FAULTS.get(body["messages"][0]["content"], (None, ""))[0]
-    settings = ("max_attempts=2", "max_rate_limited_s=5")
+    settings = ("max_tries=2", "max_rate_limited_s=5")
     run(server, prompts, tmp_path / "out", *settings)
     rejected = pl.read_parquet(tmp_path / "out" / "rejections.parquet")
     assert Counter(rejected["reason"]) == Counter(reason for _, reason in FAULTS.values())
@@ -169,7 +169,7 @@ def test_key_is_nowhere(server: ChatServer, tmp_path: Path):
     faults = [reply(echo, 400), reply(echo, 500), reply(answer)]
     server.fault = lambda body, n: faults[int(body["messages"][0]["content"].split()[-1]) % 3]
     prompts = write_prompts(tmp_path / "p.jsonl", 9)
-    settings = ("max_attempts=1", "max_failed_share=1")
+    settings = ("max_tries=1", "max_failed_share=1")
     said = run(server, prompts, tmp_path / "out", *settings, OPENAI_API_KEY=KEY)
     assert server.headers["Authorization"] == f"Bearer {KEY}"
     server.fault = lambda body, n: reply(echo, 401)
