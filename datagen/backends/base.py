@@ -73,6 +73,8 @@ class Completion:
         n_completion_tokens: likewise, reasoning included.
         logprobs: (token, natural-log probability) of each completion token, where asked for.
         tool_calls: JSON text.
+        prompt_token_ids: what the teacher's tokenizer made of the messages, where it says so.
+        token_ids: of the answer as the teacher drew it, so that nobody need retokenise the text.
     """
 
     text: str
@@ -82,6 +84,8 @@ class Completion:
     n_completion_tokens: int | None = None
     logprobs: list[tuple[str, float]] | None = field(default=None)
     tool_calls: str | None = None
+    prompt_token_ids: list[int] | None = field(default=None)
+    token_ids: list[int] | None = field(default=None)
 
     def to_bytes(self) -> bytes:
         """As the ledger keeps it: compact JSON."""

@@ -60,6 +60,8 @@ def parse_completion(body: bytes) -> Completion:
             n_completion_tokens=_count(usage.get("completion_tokens")),
             logprobs=None if logprobs is None else [(str(t["token"]), float(t["logprob"])) for t in logprobs],
             tool_calls=json.dumps(calls, ensure_ascii=False) if (calls := message.get("tool_calls")) else None,
+            prompt_token_ids=_token_ids(reply.get("prompt_token_ids")),
+            token_ids=_token_ids(choice.get("token_ids")),
         )
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no chat completion: {type(error).__name__}: {error}") from None
@@ -105,6 +107,13 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value
+
+
+def _token_ids(value: Any) -> list[int] | None:
+    """What vLLM adds where `return_token_ids` is asked for."""
+    if value is not None and not (isinstance(value, list) and all(type(one) is int for one in value)):
+        raise TypeError("expected a list of token ids")
     return value
 
 

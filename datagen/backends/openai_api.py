@@ -9,7 +9,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -22,7 +22,7 @@ from yarl import URL
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
 from datagen.backends.chat_format import error_message, parse_completion, request_body, retry_after_s
-from datagen.backends.in_flight import Job, answer_in_order, loop_thread, run_in
+from datagen.backends.in_flight import Ask, Job, answer_in_order, loop_thread, run_in
 from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.params import Params
 
@@ -95,8 +95,17 @@ def _find_secret(value: Any, name: str = "") -> str | None:
 
 
 @contextmanager
-def openai_api(config: Config, environment: Environment) -> Iterator["_Backend"]:
+def openai_api(
+    config: Config,
+    environment: Environment,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    around: Callable[[Ask], Ask] = lambda ask: ask,
+) -> Iterator["_Backend"]:
     """Open the backend; the first request shows whether the server is there, takes the key and has the model.
+
+    A backend that runs its own server gives `identity`, which stands for this one's, and `around`, which wraps every
+    attempt.
 
     Raises:
         ParamsError: a parameter holds the API key, or no HTTP header can.
@@ -109,7 +118,18 @@ def openai_api(config: Config, environment: Environment) -> Iterator["_Backend"]
     with loop_thread() as loop, ExitStack() as on_exit:
         session = run_in(loop, _open_session(config, api_key))
         on_exit.callback(lambda: run_in(loop, session.close()))
-        yield _Backend(config, environment, _Server(config, environment, api_key, session), loop, on_exit)
+        server = _Server(config, environment, api_key, session)
+        yield _Backend(identity or _identity(config), environment, around(server.ask), loop, on_exit)
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    return {
+        "backend": config.backend,
+        "endpoint": config.provider or config.base_url,
+        "model": config.model,
+        "logprobs": config.logprobs,
+        "extra_body": config.extra_body,
+    }
 
 
 async def _open_session(config: Config, api_key: str) -> aiohttp.ClientSession:
@@ -126,21 +146,15 @@ class _Backend:
 
     def __init__(
         self,
-        config: Config,
+        identity: Mapping[str, Any],
         environment: Environment,
-        server: "_Server",
+        ask: Ask,
         loop: asyncio.AbstractEventLoop,
         on_exit: ExitStack,
     ) -> None:
-        self.identity: Mapping[str, Any] = {
-            "backend": config.backend,
-            "endpoint": config.provider or config.base_url,
-            "model": config.model,
-            "logprobs": config.logprobs,
-            "extra_body": config.extra_body,
-        }
+        self.identity = identity
         self._environment = environment
-        self._server = server
+        self._ask = ask
         self._loop = loop
         self._on_exit = on_exit
 
@@ -151,7 +165,7 @@ class _Backend:
             BackendError: the server is not there, or refuses the key, the model or the address.
         """
         outcomes = answer_in_order(
-            requests, self._server.ask, identity=self.identity, environment=self._environment, loop=self._loop
+            requests, self._ask, identity=self.identity, environment=self._environment, loop=self._loop
         )
         self._on_exit.callback(outcomes.close)  # where the consumer failed, its frame still holds them
         return outcomes
