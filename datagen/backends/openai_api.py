@@ -110,21 +110,32 @@ def openai_api(
     Raises:
         ParamsError: a parameter holds the API key, or no HTTP header can.
     """
+    api_key = read_api_key(config)
+    with loop_thread() as loop, ExitStack() as on_exit:
+        session = run_in(loop, _open_session(config, api_key))
+        on_exit.callback(lambda: run_in(loop, session.close()))
+        server = _Server(config, environment, api_key, session)
+        yield _Backend(identity or endpoint_identity(config), environment, around(server.ask), loop, on_exit)
+
+
+def read_api_key(config: Config) -> str:
+    """The key in the environment, empty where there is none.
+
+    Raises:
+        ParamsError: a parameter holds it, or no HTTP header can.
+    """
     api_key = os.environ.get(config.api_key_env, "").strip()
     if not (api_key.isascii() and api_key.isprintable()):
         raise ParamsError(f"${config.api_key_env} holds characters that no HTTP header can; set it again")
     if len(api_key) >= MIN_SECRET_CHARS and api_key in json.dumps(config.model_dump(), ensure_ascii=False):
         raise ParamsError(f"a parameter holds the key in ${config.api_key_env}; remove it there")
-    with loop_thread() as loop, ExitStack() as on_exit:
-        session = run_in(loop, _open_session(config, api_key))
-        on_exit.callback(lambda: run_in(loop, session.close()))
-        server = _Server(config, environment, api_key, session)
-        yield _Backend(identity or _identity(config), environment, around(server.ask), loop, on_exit)
+    return api_key
 
 
-def _identity(config: Config) -> dict[str, Any]:
+def endpoint_identity(config: Config) -> dict[str, Any]:
+    """What of the endpoint goes into a request's key; whoever sends the same requests there shares the answers."""
     return {
-        "backend": config.backend,
+        "backend": "openai_api",
         "endpoint": config.provider or config.base_url,
         "model": config.model,
         "logprobs": config.logprobs,
