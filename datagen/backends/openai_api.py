@@ -36,25 +36,18 @@ _CONNECTION: JsonDict = {"connection": True}
 _CONTEXT_OVERFLOW = re.compile(r"context[ _]length|maximum context|too many tokens", re.IGNORECASE)
 
 
-class Config(Params):
-    """A model on a server.
+class Endpoint(Params):
+    """A model on a server, and all of a request to it that is not the row's: whoever sends the same shares the answers.
 
     `provider` names the endpoint in a request's key, so that several servers, or a moved one, count as the same;
-    without it `base_url` does. `extra_body` is merged into each request, where null removes a field. Time limits,
-    attempts and the API key are no part of a request's key.
+    without it `base_url` does. `extra_body` is merged into each request, where null removes a field. The API key is no
+    part of a request's key.
     """
 
-    backend: Literal["openai_api"]
     base_url: str = Field(json_schema_extra=_CONNECTION)
     model: str
     provider: str | None = None
     api_key_env: str = Field("OPENAI_API_KEY", json_schema_extra=_CONNECTION)  # a name; the key is no parameter
-    max_tries: int = Field(8, ge=1, json_schema_extra=_CONNECTION)  # those that a rate limit ended do not count
-    # from a request's first 429 until it is given up
-    max_rate_limited_s: float = Field(600.0, ge=0, json_schema_extra=_CONNECTION)
-    # of one attempt, from connecting to the last byte
-    timeout_s: float = Field(600.0, gt=0, json_schema_extra=_CONNECTION)
-    connect_timeout_s: float = Field(10.0, gt=0, json_schema_extra=_CONNECTION)
     logprobs: bool = False
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
@@ -82,6 +75,18 @@ class Config(Params):
             message = "{name} may hold a key; give keys by the environment, see api_key_env"
             raise PydanticCustomError("secret", message, {"name": name})
         return value
+
+
+class Config(Endpoint):
+    """How requests are sent there; nothing of it is part of a request's key."""
+
+    backend: Literal["openai_api"]
+    max_tries: int = Field(8, ge=1, json_schema_extra=_CONNECTION)  # those that a rate limit ended do not count
+    # from a request's first 429 until it is given up
+    max_rate_limited_s: float = Field(600.0, ge=0, json_schema_extra=_CONNECTION)
+    # of one attempt, from connecting to the last byte
+    timeout_s: float = Field(600.0, gt=0, json_schema_extra=_CONNECTION)
+    connect_timeout_s: float = Field(10.0, gt=0, json_schema_extra=_CONNECTION)
 
 
 def _find_secret(value: Any, name: str = "") -> str | None:
@@ -118,7 +123,7 @@ def openai_api(
         yield _Backend(identity or endpoint_identity(config), environment, around(server.ask), loop, on_exit)
 
 
-def read_api_key(config: Config) -> str:
+def read_api_key(config: Endpoint) -> str:
     """The key in the environment, empty where there is none.
 
     Raises:
@@ -132,7 +137,7 @@ def read_api_key(config: Config) -> str:
     return api_key
 
 
-def endpoint_identity(config: Config) -> dict[str, Any]:
+def endpoint_identity(config: Endpoint) -> dict[str, Any]:
     """What of the endpoint goes into a request's key; whoever sends the same requests there shares the answers."""
     return {
         "backend": "openai_api",
