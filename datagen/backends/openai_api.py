@@ -33,6 +33,7 @@ MIN_SECRET_CHARS = 6  # servers without keys are given `x` or `EMPTY`, which are
 N_MODELS_SHOWN = 10
 _SECRET = re.compile(r"key|token|secret|sig|auth|pass|credential", re.IGNORECASE)
 _CONNECTION: JsonDict = {"connection": True}
+_TOO_MANY_LOGPROBS = re.compile(r"logprobs of (-?\d+), which is greater than max allowed: (\d+)")  # vLLM's words
 _CONTEXT_OVERFLOW = re.compile(r"context[ _]length|maximum context|too many tokens", re.IGNORECASE)
 
 
@@ -272,6 +273,11 @@ class _Server:
             raise _Retry("429", "http_429", said, retry_after_s(headers))
         if status >= 500 or status in {408, 409, 425}:
             raise _Retry("5xx", f"http_{status}", said, retry_after_s(headers))
+        if beyond := _TOO_MANY_LOGPROBS.search(said):
+            raise BackendError(
+                f"{config.base_url} gives at most {beyond[2]} log-probs a token, and {beyond[1]} are asked for; start "
+                f"it with `--max-logprobs {beyond[1]}`, or take backend=vllm_server, which does so"
+            )
         overflow = _CONTEXT_OVERFLOW.search(said)
         return Failure(reason="context_overflow" if overflow else f"http_{status}", detail=said)
 
