@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal, TypedDict
 import polars as pl
 
 Status = Literal["pass", "fail", "unparsed", "error", "timeout"]
+BAD_ANSWERS = frozenset({"empty_answer", "no_reasoning", "reasoning_only"})
+"""Reasons of rejections that say that the teacher answered, badly: attempts like any other, where attempts count."""
 
 
 class Message(TypedDict, total=False):
@@ -95,6 +97,8 @@ class Trace:
         seed: sent with the request.
         n_prompt_tokens: by the teacher's tokenizer, as the teacher counted.
         n_completion_tokens: likewise, reasoning included.
+        score: what the method of the traces stage gave it, where it gives scores.
+        best: whether it is the best of its prompt's attempts, where a method chose one.
     """
 
     id: str
@@ -109,6 +113,8 @@ class Trace:
     seed: int | None = None
     n_prompt_tokens: int | None = None
     n_completion_tokens: int | None = None
+    score: float | None = None
+    best: bool | None = None
 
     SCHEMA: ClassVar[dict[str, Any]] = {
         "id": pl.String,
@@ -124,6 +130,8 @@ class Trace:
         "seed": pl.Int64,
         "n_prompt_tokens": pl.Int32,
         "n_completion_tokens": pl.Int32,
+        "score": pl.Float64,
+        "best": pl.Boolean,
     }
 
 

@@ -36,6 +36,7 @@ from datagen.contracts.params import Parts
 PACKAGES = ("datagen", "condense", "trainers")
 DEFAULT_CONCURRENCY = 16
 _LOG_EVERY_S = 60.0
+_DRAW_EVERY_S = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Progress:
         self._name, self._total, self._unit = name, total, unit
         self._start = self._shown = time.monotonic()
         self.done = 0
+        self._unseen: str | Callable[[], str] | None = None  # the last note, where it was too soon to show it
         self._bar: Any = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -107,22 +109,39 @@ class Progress:
             self._bar.start()
             self._task = self._bar.add_task(f"{name} {unit}", total=total, note="")
 
-    def advance(self, n: int = 1, note: str = "") -> None:
-        """`n` more are done; `note` is shown beside the count."""
+    def advance(self, n: int = 1, note: str | Callable[[], str] = "") -> None:
+        """`n` more are done; `note`, or what it returns whenever it is needed, is shown beside the count."""
         self.done += n
-        if self._bar:
-            self._bar.update(self._task, advance=n, note=note)
-        elif time.monotonic() - self._shown >= _LOG_EVERY_S:
-            self._shown = time.monotonic()
-            rate = self.done / (self._shown - self._start)
-            log.info(
-                "%s: %d of %s %s, %.1f a second %s", self._name, self.done, self._total or "?", self._unit, rate, note
-            )
+        now = time.monotonic()
+        if now - self._shown < (_DRAW_EVERY_S if self._bar else _LOG_EVERY_S):
+            self._unseen = note
+            return
+        self._shown, self._unseen = now, None
+        self._show(note)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Show how it ended on the bar, and take that away."""
         if self._bar:
+            if self._unseen is not None:
+                self._show(self._unseen)
             self._bar.stop()
+
+    def _show(self, note: str | Callable[[], str]) -> None:
+        text = note if isinstance(note, str) else note()
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, note=text)
+            return
+        per_second = self.done / (self._shown - self._start)
+        left = f", {_duration((self._total - self.done) / per_second)} left" if self._total and self.done else ""
+        log.info(
+            "%s: %d of %s %s%s, %.1f a second, %s",
+            self._name, self.done, self._total or "?", self._unit, left, per_second, text,
+        )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else "less than a minute"
 
 
 def main(stage: Stage, argv: Sequence[str] | None = None) -> int:

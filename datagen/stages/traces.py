@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from pydantic import Field
 
-from datagen.backends.base import Environment, Failure, Sampling
+from datagen.backends.base import Environment, Sampling
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.contracts.dataset import DatasetWriter, content_hash
 from datagen.contracts.errors import BackendError
@@ -17,6 +17,8 @@ from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Trace
 from datagen.contracts.stage import Run, Stage, load_method, main
 from datagen.traces import Attempt
+from datagen.traces._reasoning import ReasoningParams, split_each
+from datagen.traces._rows import to_row
 
 
 class Config(Params):
@@ -34,7 +36,7 @@ def parse(section: Mapping[str, Any]) -> Parts:
     """The section against this stage's, the method's and the backend's Config."""
     method = load_method("datagen.traces", section.get("method", "n_samples"))
     backend = load_method("datagen.backends", section.get("backend", "local"), key="backend")
-    return validate(section, Config, InputParams, Sampling, method.Config, backend.Config)
+    return validate(section, Config, InputParams, Sampling, ReasoningParams, method.Config, backend.Config)
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -53,10 +55,10 @@ def run(run: Run) -> dict[str, Any]:
                 yield row
 
     with Ledger.open(ledger_path()) as ledger, run.progress(len(rows), "prompts") as bar:
-        start = time.monotonic()
+        start, tally = time.monotonic(), _Tally()
 
         def show(n_prompts: int = 0) -> None:
-            bar.advance(n_prompts, note=_note(environment.counts, time.monotonic() - start))
+            bar.advance(n_prompts, note=lambda: _note(environment.counts, tally, time.monotonic() - start))
 
         environment = Environment(ledger=ledger, concurrency=run.concurrency, notify=show)
         with getattr(backend, config.backend)(run.params[backend.Config], environment) as teacher:
@@ -67,24 +69,23 @@ def run(run: Run) -> dict[str, Any]:
                 "inputs": {"prompts": content_hash(run.inputs["prompts"])},
                 "teacher": dict(teacher.identity),
             }
-            attempts = getattr(method, config.method)(run.params[method.Config], sampling, prompts(), teacher.generate)
-            n_asked, failed = 0, Counter[str]()
+            generate = split_each(teacher.generate, run.params[ReasoningParams])
+            attempts = getattr(method, config.method)(run.params[method.Config], sampling, prompts(), generate)
             with DatasetWriter(run.out, Trace, manifest) as writer:
                 for prompt, group in groupby(attempts, key=lambda attempt: attempt.prompt):
                     _reject_until(prompt, pending, writer)
                     answered = list(group)
                     writer.read(len(answered))
-                    n_asked += len(answered)
                     for attempt in answered:
-                        row = _to_row(attempt, str(teacher.identity.get("model", "")), run.name)
-                        if isinstance(row, Rejection):
-                            failed[row.reason] += 1
+                        row = to_row(attempt, teacher=str(teacher.identity.get("model", "")), stage=run.name)
+                        tally.count(row)
                         writer.put(row)
+                    tally.count_prompt(answered)
                     show(1)
                 _reject_until(None, pending, writer)
-                _check_failures(failed, n_asked, config)
+                tally.check_failures(config.max_failed_share)
     run.facts.update(environment.counts)
-    return {"rows": writer.rows, "rejected": dict(writer.reasons)}
+    return {"rows": writer.rows, "rejected": dict(writer.reasons)} | tally.metrics()
 
 
 def _reject_until(prompt: Prompt | None, pending: "deque[Prompt | Rejection]", writer: DatasetWriter) -> None:
@@ -99,44 +100,65 @@ def _reject_until(prompt: Prompt | None, pending: "deque[Prompt | Rejection]", w
         writer.reject(row)
 
 
-def _to_row(attempt: Attempt, teacher: str, stage: str) -> Trace | Rejection:
-    outcome, prompt = attempt.outcome, attempt.prompt
-    id = f"{prompt.id}#{attempt.sample_index}.{outcome.key.hex()[:8]}"
-    answer = outcome.answer
-    if isinstance(answer, Failure):
-        return Rejection(id=id, stage=stage, reason=answer.reason, detail=answer.detail)
-    return Trace(
-        id=id,
-        prompt=prompt,
-        sample_index=attempt.sample_index,
-        completion=answer.text,
-        reasoning=answer.reasoning,
-        tool_calls=answer.tool_calls,
-        finish_reason=answer.finish_reason,
-        teacher=teacher,
-        request_key=outcome.key.hex(),
-        seed=outcome.request.sampling.seed,
-        n_prompt_tokens=answer.n_prompt_tokens,
-        n_completion_tokens=answer.n_completion_tokens,
-    )
+class _Tally:
+    """Counts over all attempts, and over the prompts that a method verifies."""
+
+    def __init__(self) -> None:
+        self.n_attempts = self.n_prompts = 0
+        self.n_judged = self.n_verified = 0  # prompts
+        self._failed: Counter[str] = Counter()
+
+    def count(self, row: Trace | Rejection) -> None:
+        self.n_attempts += 1
+        if isinstance(row, Rejection):
+            self._failed[row.reason] += 1
+
+    def count_prompt(self, attempts: Sequence[Attempt]) -> None:
+        self.n_prompts += 1
+        self.n_judged += any(attempt.verified is not None for attempt in attempts)
+        self.n_verified += any(attempt.verified for attempt in attempts)
+
+    def check_failures(self, max_failed_share: float) -> None:
+        """Raise BackendError where too many requests ended without an answer."""
+        failed, n_failed = self._failed, self._failed.total()
+        reasons = ", ".join(f"{reason} {n}" for reason, n in failed.most_common())
+        if failed and n_failed == self.n_attempts:
+            raise BackendError(
+                f"not one of {self.n_attempts} requests was answered ({reasons}); run again once that is mended"
+            )
+        if n_failed > max_failed_share * self.n_attempts:
+            raise BackendError(
+                f"{n_failed} of {self.n_attempts} requests ended without an answer ({reasons}); max_failed_share is "
+                f"{max_failed_share}. The answers that came are kept: run again to ask for the rest alone"
+            )
+
+    def metrics(self) -> dict[str, Any]:
+        """For a method that verifies: how many prompts it asked, how many of them it verified, at how many attempts."""
+        if not self.n_judged:
+            return {}
+        return {
+            "prompts": self.n_prompts,
+            "prompts_verified": self.n_verified,
+            "attempts_per_prompt": round(self.n_attempts / self.n_prompts, 4),
+        }
 
 
-def _note(counts: Mapping[str, float], seconds: float) -> str:
-    asked, found = counts.get("requests", 0), counts.get("ledger_hits", 0)
-    tokens_per_s = counts.get("completion_tokens", 0) / seconds
-    return f"{asked:.0f} asked, {found:.0f} from the ledger, {tokens_per_s:.0f} tokens/s"
-
-
-def _check_failures(failed: Counter[str], n_asked: int, config: Config) -> None:
-    n_failed = failed.total()
-    reasons = ", ".join(f"{reason} {n}" for reason, n in failed.most_common())
-    if failed and n_failed == n_asked:
-        raise BackendError(f"not one of {n_asked} requests was answered ({reasons}); run again once that is mended")
-    if n_failed > config.max_failed_share * n_asked:
-        raise BackendError(
-            f"{n_failed} of {n_asked} requests ended without an answer ({reasons}); max_failed_share is "
-            f"{config.max_failed_share}. The answers that came are kept: run again to ask for the rest alone"
-        )
+def _note(counts: Mapping[str, float], tally: _Tally, seconds: float) -> str:
+    """Rows, verified prompts, in flight, tokens a second, retries by kind, cost: what there is of it."""
+    parts = [f"{tally.n_attempts} rows"]
+    if tally.n_judged:
+        parts.append(f"{tally.n_verified / tally.n_prompts:.0%} of prompts verified")
+    parts.append(f"{counts.get('requests', 0):.0f} asked")
+    parts.append(f"{counts.get('ledger_hits', 0):.0f} from the ledger")
+    if "in_flight" in counts:
+        parts.append(f"{counts['in_flight']:.0f} in flight")
+    parts.append(f"{counts.get('completion_tokens', 0) / seconds:.0f} tokens/s")
+    retries = [f"{name.removeprefix('retries_')} {n:.0f}" for name, n in sorted(counts.items()) if "retries_" in name]
+    if retries:
+        parts.append(f"retries {', '.join(retries)}")
+    if "cost" in counts:
+        parts.append(f"cost {counts['cost']:.2f}")
+    return ", ".join(parts)
 
 
 STAGE = Stage(

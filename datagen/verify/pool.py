@@ -21,7 +21,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.connection import wait as wait_for_any
@@ -77,7 +79,8 @@ def n_workers() -> int:
 def in_order(items: Iterable[T | Check[T]], n_workers: int, modules: Sequence[str] = ()) -> Generator[T, None, None]:
     """The items in order, checks replaced by what is concluded from them.
 
-    At most `_WINDOW` items are held. Workers start when the first checks come, and end with the iterator.
+    At most `_WINDOW` items are held. Workers start when the first checks come, and end with the iterator, unless
+    `KeptWorkers` serve it.
 
     Args:
         items: answers that need no worker, and checks.
@@ -86,7 +89,7 @@ def in_order(items: Iterable[T | Check[T]], n_workers: int, modules: Sequence[st
     """
     window: deque[T | Check[T]] = deque()
     concluded: dict[Check[T], T] = {}
-    with _Pool(n_workers, modules) as pool:
+    with _open_pool(n_workers, modules) as pool:
 
         def collect(wait: bool) -> None:
             for check, result in pool.step(wait):
@@ -112,6 +115,54 @@ def in_order(items: Iterable[T | Check[T]], n_workers: int, modules: Sequence[st
             while not ready():
                 collect(wait=True)
             yield take()
+
+
+class KeptWorkers:
+    """Workers that outlive `in_order`, for one who judges a few rows at a time and often: a start takes a second.
+
+    What runs inside `with workers.serving():` takes its workers from here and gives them back; those of another number
+    or with other modules are others. Leaving `with KeptWorkers():` ends them.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[int, tuple[str, ...]], _Pool] = {}
+
+    def __enter__(self) -> "KeptWorkers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in self._idle.values():
+            pool.close()
+        self._idle.clear()
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Let every `in_order` that starts inside take its workers from here."""
+        token = _SERVING.set(self)
+        try:
+            yield
+        finally:
+            _SERVING.reset(token)
+
+    @contextmanager
+    def pool(self, n_workers: int, modules: Sequence[str]) -> Iterator["_Pool"]:
+        """Workers for one call; one that ends before its checks did ends them."""
+        key = (n_workers, tuple(modules))
+        pool = self._idle.pop(key, None) or _Pool(n_workers, modules)  # a call inside a call gets others
+        with pool:
+            yield pool
+            if key not in self._idle:
+                self._idle[key] = pool.keep()
+
+
+_SERVING: ContextVar[KeptWorkers | None] = ContextVar("kept_workers", default=None)
+
+
+@contextmanager
+def _open_pool(n_workers: int, modules: Sequence[str]) -> Iterator["_Pool"]:
+    kept = _SERVING.get()
+    with kept.pool(n_workers, modules) if kept else _Pool(n_workers, modules) as pool:
+        yield pool
 
 
 class _Worker:
@@ -187,8 +238,19 @@ class _Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every worker."""
         for worker in self._idle + self._busy:
             worker.kill()
+        self._idle, self._busy = [], []
+
+    def keep(self) -> "_Pool":
+        """Another pool that has this one's idle workers from now on."""
+        other = _Pool(self._n_workers, self._modules)
+        other._idle, self._idle = self._idle, []
+        return other
 
     def submit(self, check: Check[Any]) -> None:
         self._queue.append(check)

@@ -42,7 +42,7 @@ traces = st.builds(
     id=texts, prompt=prompts, sample_index=st.integers(0, 2**31 - 1), completion=texts, reasoning=st.none() | texts,
     tool_calls=st.none() | texts, finish_reason=st.none() | texts, teacher=texts, request_key=texts,
     seed=st.none() | st.integers(0, 2**63 - 1),
-    n_prompt_tokens=counts, n_completion_tokens=counts,
+    n_prompt_tokens=counts, n_completion_tokens=counts, score=st.none() | st.floats(0, 1), best=st.none() | st.booleans(),
 )  # fmt: skip
 verdicts = st.builds(
     Verdict,
