@@ -1,36 +1,16 @@
-"""Traces as token sequences: chat template, completion mask, padding.
+"""Batches of token sequences: padding, completion mask, logits.
 
 Axes: B sequences, T tokens.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from datagen.backends.transformers_models import template_message
-from datagen.contracts.records import Trace
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training sequence: the first `n_prompt_tokens` are given, the rest are learned; its length is its cost."""
-
-    tokens: list[int]
-    n_prompt_tokens: int
-
-    def __len__(self) -> int:
-        """Tokens, the prompt's included."""
-        return len(self.tokens)
-
-    @property
-    def n_completion_tokens(self) -> int:
-        """Tokens that are learned."""
-        return len(self.tokens) - self.n_prompt_tokens
+from datagen.backends.transformers_models import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +35,6 @@ class Batch:
     def labels(self) -> Tensor:
         """(learned.sum(),) int64: the learned tokens, sequence after sequence."""
         return self.tokens[:, 1:][self.learned[:, :-1]]
-
-
-class TemplateError(ValueError):
-    """The chat template gives another prompt with the answer than without it, so what is learned is never asked."""
-
-
-def encode(trace: Trace, tokenizer: Any, end_tokens: frozenset[int]) -> Example:
-    """The trace in the student's chat template, up to the first token that ends the turn.
-
-    The prompt's tokens are those that generation starts from. An answer that was cut at its length limit is not
-    followed by the end of the turn, or the student would learn to stop there.
-
-    Args:
-        trace: the answer may hold reasoning, which templates that know none leave out.
-        tokenizer: of the student, with a chat template; transformers types its answers too loosely to use.
-        end_tokens: any of them ends a turn.
-
-    Raises:
-        TemplateError: the prompt's tokens are not a prefix of the whole conversation's.
-    """
-    messages = [template_message(message) for message in trace.prompt.messages]
-    answer: dict[str, Any] = {"role": "assistant", "content": trace.completion}
-    if trace.reasoning:
-        answer["reasoning_content"] = trace.reasoning
-    tools = json.loads(trace.prompt.tools) if trace.prompt.tools else None
-    prompt = _tokens(tokenizer, messages, tools, add_generation_prompt=True)
-    whole = _tokens(tokenizer, [*messages, answer], tools, add_generation_prompt=False)
-    n_prompt = len(prompt)
-    if whole[:n_prompt] != prompt:
-        raise TemplateError("the chat template changes the prompt when the answer follows it")
-    ends = [i for i in range(n_prompt, len(whole)) if whole[i] in end_tokens]
-    if trace.finish_reason == "length":
-        whole = whole[: ends[-1]] if ends else whole
-    elif ends:
-        whole = whole[: ends[-1] + 1]
-    return Example(whole, n_prompt)
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -136,10 +80,3 @@ def n_shared_tokens(batch: Batch) -> int:
         return 0
     shared = (batch.tokens == batch.tokens[:1]).all(dim=0) & ~batch.learned.any(dim=0)
     return int(shared.long().cumprod(dim=0).sum())
-
-
-def _tokens(tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_generation_prompt: bool) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
-    )
-    return tokenizer(text, add_special_tokens=False)["input_ids"]

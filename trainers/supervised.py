@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from datagen.backends.models import EMBEDDED, Model, resolve_model
-from datagen.backends.transformers_models import device_type, end_tokens
+from datagen.backends.transformers_models import Example, TemplateError, device_type, encode, end_tokens
 from datagen.contracts.dataset import content_hash, write_json
 from datagen.contracts.errors import DataError, MissingError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
@@ -26,7 +26,6 @@ from trainers.checkpoint import Checkpoints
 if TYPE_CHECKING:  # a stage reads Config without torch
     import torch
 
-    from trainers.batches import Example
     from trainers.objectives import SumCount
 
 STAGE = "train_lm"
@@ -133,10 +132,8 @@ def fit(section: Mapping[str, Any], traces: str, checkpoints: str, out: str) -> 
 
 def select(
     rows: Iterable[Trace | Rejection], config: Config, tokenizer: Any, ends: frozenset[int]
-) -> tuple[list["Example"], list[Rejection]]:
+) -> tuple[list[Example], list[Rejection]]:
     """What to train on, in the order of the rows, and what not, with the reason."""
-    from trainers.batches import TemplateError, encode
-
     examples: list[Example] = []
     rejections: list[Rejection] = []
     completions: defaultdict[str, set[tuple[str | None, str]]] = defaultdict(set)

@@ -1,11 +1,34 @@
-"""What all who run a transformers model must agree on, teachers and students: device, messages, end of a turn."""
+"""What all who run a transformers model must agree on, teachers and students: device, tokens of a trace, tokenizer."""
 
+import hashlib
 import json
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from datagen.contracts.errors import MissingError, ParamsError
-from datagen.contracts.records import Message
+from datagen.contracts.records import Message, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training sequence: the first `n_prompt_tokens` are given, the rest are learned; its length is its cost."""
+
+    tokens: list[int]
+    n_prompt_tokens: int
+
+    def __len__(self) -> int:
+        """Tokens, the prompt's included."""
+        return len(self.tokens)
+
+    @property
+    def n_completion_tokens(self) -> int:
+        """Tokens that are learned."""
+        return len(self.tokens) - self.n_prompt_tokens
+
+
+class TemplateError(ValueError):
+    """The chat template gives another prompt with the answer than without it, so what is learned is never asked."""
 
 
 def device_type() -> str:
@@ -35,3 +58,48 @@ def end_tokens(network: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens at which the network's generation stops."""
     ends = network.generation_config.eos_token_id
     return frozenset({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
+
+
+def encode(trace: Trace, tokenizer: Any, end_tokens: frozenset[int]) -> Example:
+    """The trace in the student's chat template, up to the first token that ends the turn.
+
+    The prompt's tokens are those that generation starts from. An answer that was cut at its length limit is not
+    followed by the end of the turn, or the student would learn to stop there.
+
+    Args:
+        trace: the answer may hold reasoning, which templates that know none leave out.
+        tokenizer: of the student, with a chat template; transformers types its answers too loosely to use.
+        end_tokens: any of them ends a turn.
+
+    Raises:
+        TemplateError: the prompt's tokens are not a prefix of the whole conversation's.
+    """
+    messages = [template_message(message) for message in trace.prompt.messages]
+    answer: dict[str, Any] = {"role": "assistant", "content": trace.completion}
+    if trace.reasoning:
+        answer["reasoning_content"] = trace.reasoning
+    tools = json.loads(trace.prompt.tools) if trace.prompt.tools else None
+    prompt = _tokens(tokenizer, messages, tools, add_generation_prompt=True)
+    whole = _tokens(tokenizer, [*messages, answer], tools, add_generation_prompt=False)
+    n_prompt = len(prompt)
+    if whole[:n_prompt] != prompt:
+        raise TemplateError("the chat template changes the prompt when the answer follows it")
+    ends = [i for i in range(n_prompt, len(whole)) if whole[i] in end_tokens]
+    if trace.finish_reason == "length":
+        whole = whole[: ends[-1]] if ends else whole
+    elif ends:
+        whole = whole[: ends[-1] + 1]
+    return Example(whole, n_prompt)
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """SHA-256 over the vocabulary, ids with their tokens: equal where equal ids mean equal tokens."""
+    vocabulary = sorted((id, token) for token, id in tokenizer.get_vocab().items())
+    return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+
+
+def _tokens(tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_generation_prompt: bool) -> list[int]:
+    text = tokenizer.apply_chat_template(
+        messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
+    )
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -5,8 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from datagen.backends.transformers_models import Example, TemplateError, encode
 from datagen.contracts.records import Prompt, Trace
-from trainers.batches import Example, TemplateError, collate, completion_logits, encode, n_shared_tokens
+from trainers.batches import collate, completion_logits, n_shared_tokens
 
 ENDS = frozenset({1})
 
