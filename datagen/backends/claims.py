@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
+
 
 class Turn:
     """One thread of one process at a time holds the turn."""
@@ -44,22 +46,24 @@ class Claims:
 
     def __init__(self, path: Path):
         self._file = path.open("ab")
+        self._descriptor = self._file.fileno()
         self._mine: set[bytes] = set()
         self._threads = threading.Lock()
 
     def claim(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of `keys` that nobody held, not even this owner; they are this owner's from now on."""
         with self._threads:
-            granted = {key for key in set(keys) - self._mine if self._lock(key, fcntl.F_WRLCK)}
+            granted = {key for key in keys if key not in self._mine and self._lock(key, fcntl.F_WRLCK)}
             self._mine |= granted
         return granted
 
     def release(self, keys: Iterable[bytes]) -> None:
         """Give up those of `keys` that are this owner's."""
         with self._threads:
-            for key in self._mine.intersection(keys):
-                self._lock(key, fcntl.F_UNLCK)
-                self._mine.remove(key)
+            for key in keys:
+                if key in self._mine:
+                    self._lock(key, fcntl.F_UNLCK)
+                    self._mine.remove(key)
 
     def close(self) -> None:
         """Give up every key."""
@@ -67,9 +71,8 @@ class Claims:
 
     def _lock(self, key: bytes, kind: int) -> bool:
         offset = int.from_bytes(key[:8], "big") >> 2
-        flock = struct.pack("hhqqi4x", kind, os.SEEK_SET, offset, 1, 0)
         try:
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, flock)
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))
         except BlockingIOError:
             return False
         return True

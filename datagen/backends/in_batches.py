@@ -15,6 +15,8 @@ def answer_batch(
     environment: Environment,
     keys: Collection[bytes],
     ask: Callable[[Collection[bytes]], Mapping[bytes, Completion | Failure]],
+    *,
+    epoch: int = 0,
 ) -> Answers:
     """The answers of a batch, from the ledger where it has all of them.
 
@@ -22,6 +24,7 @@ def answer_batch(
         environment: its ledger answers first; hits are counted.
         keys: the batch, each once.
         ask: given the keys that have no answer, returns at least theirs; more are ignored, as the first answer stands.
+        epoch: the requests' `cache_epoch`.
     """
     ledger = environment.ledger
     claimed = ledger.claim(keys)
@@ -35,7 +38,7 @@ def answer_batch(
         try:
             fresh = ask(claimed.granted)
             missing = {key: fresh[key] for key in claimed.granted}
-            ledger.put_many({key: a.to_bytes() for key, a in missing.items() if isinstance(a, Completion)})
+            ledger.put_many({key: a.to_bytes() for key, a in missing.items() if isinstance(a, Completion)}, epoch)
         finally:
             ledger.release(claimed.granted)
         answers |= {key: (answer, False) for key, answer in missing.items()}

@@ -16,45 +16,29 @@ Beside `ledger.sqlite` lie SQLite's `-wal` and `-shm`, and `-turn` and `-claims`
 import asyncio
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 from datagen.backends.claims import Claims, Turn
-from datagen.contracts.errors import BackendError, DataError
-from datagen.contracts.home import home
+from datagen.backends.ledger_file import KEY_BYTES, checksum, connect, create, explained, ledger_path, turn_of
+from datagen.contracts.errors import DataError
 
-APPLICATION_ID = 0x44535431  # "DST1": tells a ledger from any other SQLite file
-SCHEMA_VERSION = 1
-KEY_BYTES = 32
+__all__ = ["POLL_S", "Claimed", "Ledger", "ledger_path", "request_key"]
+
+ROWS_A_STATEMENT = 64  # each statement gives Python's lock away, which a busy event loop returns late
 ROWS_A_READ = 1000  # SQLite allows a statement 32,766 variables
-CHECKPOINT_PAGES = 8192  # 32 MiB of WAL: checkpoints sync too, and rewrite index pages that most commits touch again
-BUSY_TIMEOUT_S = 60.0  # only foreign programs, such as the sqlite3 shell, can make us wait inside SQLite
 POLL_S = 0.05  # between two looks at what another process is asking for
-SCHEMA = f"""
-    PRAGMA application_id={APPLICATION_ID};
-    PRAGMA user_version={SCHEMA_VERSION};
-    CREATE TABLE answers (
-        key BLOB NOT NULL PRIMARY KEY,
-        answer BLOB NOT NULL,
-        checksum INTEGER NOT NULL,  -- CRC-32 of key and answer
-        created INTEGER NOT NULL  -- Unix seconds
-    );
-    PRAGMA journal_mode=WAL;
+_INSERT = """
+    INSERT INTO answers (key, answer, checksum, created, epoch) VALUES {values} ON CONFLICT (key) DO NOTHING
 """
-
-
-def ledger_path() -> Path:
-    """The ledger that stages share."""
-    return home() / "ledger.sqlite"
 
 
 def request_key(fields: Mapping[str, Any]) -> bytes:
@@ -64,8 +48,12 @@ def request_key(fields: Mapping[str, Any]) -> bytes:
         ValueError: a number is NaN or infinite, or a string has no UTF-8 form.
         TypeError: a value has no JSON form.
     """
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).digest()
+    return hashlib.sha256(_canonical_json(fields).encode()).digest()
+
+
+_canonical_json = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode  # made once: json.dumps makes one a call
 
 
 @dataclass(frozen=True)
@@ -80,18 +68,33 @@ class Claimed:
 
 
 class _Group:
-    """Answers that share a transaction, and what all who wait for it wait on."""
+    """Answers that share a transaction, and all who wait for it."""
 
     def __init__(self):
         self.answers: dict[bytes, bytes] = {}
-        self.stored: Future[dict[bytes, bytes]] = Future()
-        self._in_loops: dict[asyncio.AbstractEventLoop, asyncio.Future[dict[bytes, bytes]]] = {}
+        self.epochs: dict[bytes, int] = {}  # of those whose epoch is not 0
+        self.stored: Future[dict[bytes, bytes]] = Future()  # what threads wait for
+        self.tasks: dict[asyncio.AbstractEventLoop, list[asyncio.Future[dict[bytes, bytes]]]] = {}
 
-    def stored_in(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[dict[bytes, bytes]]:
-        """`stored` for a task of `loop`: one wake-up for all its tasks, and cancelling one leaves the others."""
-        if loop not in self._in_loops:
-            self._in_loops[loop] = asyncio.wrap_future(self.stored, loop=loop)
-        return asyncio.shield(self._in_loops[loop])
+    def end(self, stored: dict[bytes, bytes] | Exception) -> None:
+        """Tell all who wait: a wake-up for each loop, not for each task."""
+        if isinstance(stored, Exception):
+            self.stored.set_exception(stored)
+        else:
+            self.stored.set_result(stored)
+        for loop, tasks in self.tasks.items():
+            with suppress(RuntimeError):  # that loop is closed, and its tasks are gone
+                loop.call_soon_threadsafe(_wake, tasks, stored)
+
+
+def _wake(tasks: list[asyncio.Future[dict[bytes, bytes]]], stored: dict[bytes, bytes] | Exception) -> None:
+    for task in tasks:
+        if task.done():  # cancelled
+            continue
+        if isinstance(stored, Exception):
+            task.set_exception(stored)
+        else:
+            task.set_result(stored)
 
 
 class Ledger:
@@ -119,14 +122,14 @@ class Ledger:
             DataError: the file is damaged, or not a ledger.
             BackendError: the folder can't be written.
         """
-        with _explained(path), ExitStack() as on_failure:
+        with explained(path), ExitStack() as on_failure:
             path.parent.mkdir(parents=True, exist_ok=True)
-            turn = Turn(path.with_name(f"{path.name}-turn"))
+            turn = turn_of(path)
             on_failure.callback(turn.close)
             with turn.held():
                 if not path.exists():
-                    _create(path)
-                writer, reader = _connect(path), _connect(path)
+                    create(path)
+                writer, reader = connect(path), connect(path)
             claims = Claims(path.with_name(f"{path.name}-claims"))
             on_failure.pop_all()
         return cls(path, turn, writer, reader, claims)
@@ -174,27 +177,33 @@ class Ledger:
         page = "SELECT key, answer, checksum, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT ?"
         while rows := self._read(page, (rowid, ROWS_A_READ)):
             rowid = rows[-1][3]
-            for key, answer, checksum, _ in rows:
-                yield self._checked(key, answer, checksum)
+            for key, answer, stored_checksum, _ in rows:
+                yield self._checked(key, answer, stored_checksum)
 
-    def put(self, key: bytes, answer: bytes) -> bytes:
+    def put(self, key: bytes, answer: bytes, epoch: int = 0) -> bytes:
         """Store one answer; returns, once it is on disk, the answer that stands under `key`: the first one stored."""
-        return self.put_many({key: answer})[key]
+        return self.put_many({key: answer}, epoch)[key]
 
-    def put_many(self, answers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    def put_many(self, answers: Mapping[bytes, bytes], epoch: int = 0) -> dict[bytes, bytes]:
         """Store all or none, in one transaction; otherwise as `put`.
+
+        Args:
+            answers: by key.
+            epoch: the requests' `cache_epoch`, by which answers are pruned.
 
         Raises:
             ValueError: an answer is empty, or a key isn't one of `request_key`.
         """
         if not answers:
             return {}
-        stored = self._join(answers).stored.result()
+        stored = self._join(answers, epoch).stored.result()
         return {key: stored[key] for key in answers}
 
-    async def aput(self, key: bytes, answer: bytes) -> bytes:
+    async def aput(self, key: bytes, answer: bytes, epoch: int = 0) -> bytes:
         """`put` for asyncio. The answer is stored even where the waiting task is cancelled: it is paid."""
-        return (await self._join({key: answer}).stored_in(asyncio.get_running_loop()))[key]
+        task = asyncio.get_running_loop().create_future()
+        self._join({key: answer}, epoch, task)
+        return (await task)[key]
 
     def claim(self, keys: Iterable[bytes]) -> Claimed:
         """Reserve the unanswered keys that nobody else has claimed, before asking a teacher.
@@ -204,7 +213,7 @@ class Ledger:
         or death. A key claimed through this same ledger counts as taken.
         """
         keys = list(dict.fromkeys(keys))
-        with _explained(self.path):
+        with explained(self.path):
             granted = self._claims.claim(keys)
             answered = self.get_many(keys)  # after claiming: an earlier owner stores before it lets go
             self._claims.release(granted & answered.keys())
@@ -219,10 +228,12 @@ class Ledger:
         """Let others ask for these. One whose answer is on its way to the disk stays claimed until it is there."""
         with self._arrival:
             storing = self._group.answers.keys() | self._committing.keys()
-        with _explained(self.path):
+        with explained(self.path):
             self._claims.release(set(keys) - storing)
 
-    def _join(self, answers: Mapping[bytes, bytes]) -> "_Group":
+    def _join(
+        self, answers: Mapping[bytes, bytes], epoch: int, task: "asyncio.Future[dict[bytes, bytes]] | None" = None
+    ) -> _Group:
         for key, answer in answers.items():
             if len(key) != KEY_BYTES:
                 raise ValueError(f"a ledger key has {KEY_BYTES} bytes, not {len(key)}; make it with request_key")
@@ -231,10 +242,16 @@ class Ledger:
         with self._arrival:
             if self._closed:
                 raise ValueError(f"ledger {self.path} is closed")
+            group = self._group
+            if not group.answers:
+                self._arrival.notify()
+            if epoch:
+                group.epochs |= dict.fromkeys(answers.keys() - group.answers.keys(), epoch)
             for key, answer in answers.items():
-                self._group.answers.setdefault(key, answer)
-            self._arrival.notify()
-            return self._group
+                group.answers.setdefault(key, answer)
+            if task:
+                group.tasks.setdefault(task.get_loop(), []).append(task)
+            return group
 
     def _commit_groups(self) -> None:
         while True:
@@ -245,88 +262,35 @@ class Ledger:
             if not group.answers:
                 return
             try:
-                stored = self._commit(group.answers)
+                stored = self._commit(group)
             except Exception as error:  # whatever it is, it belongs to those who wait
                 self._committing = {}
-                group.stored.set_exception(error)
+                group.end(error)
             else:
-                group.stored.set_result(stored)
+                group.end(stored)
+                self._claims.release(group.answers)  # each gives Python's lock away, so after all are told
 
-    def _commit(self, answers: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """Returns what stands under the keys of `answers` afterwards."""
-        created = int(time.time())
-        rows = [(key, answer, _checksum(key, answer), created) for key, answer in answers.items()]
-        insert = "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
-        with _explained(self.path):
-            with self._turn.held(), self._writer:
-                self._writer.execute("BEGIN IMMEDIATE")
-                n_new = self._writer.executemany(insert, rows).rowcount
-            self._claims.release(answers)
+    def _commit(self, group: _Group) -> dict[bytes, bytes]:
+        """Returns what stands under the keys of the group's answers afterwards."""
+        answers, epochs, created = group.answers, group.epochs, int(time.time())
+        rows = [(key, answer, checksum(key, answer), created, epochs.get(key, 0)) for key, answer in answers.items()]
+        n_new = 0
+        with explained(self.path), self._turn.held(), self._writer:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for start in range(0, len(rows), ROWS_A_STATEMENT):
+                batch = rows[start : start + ROWS_A_STATEMENT]
+                insert = _INSERT.format(values=",".join(["(?, ?, ?, ?, ?)"] * len(batch)))
+                n_new += self._writer.execute(insert, list(chain.from_iterable(batch))).rowcount
         return answers if n_new == len(answers) else self.get_many(answers)
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with _explained(self.path), self._reading:
+        with explained(self.path), self._reading:
             return self._reader.execute(query, values).fetchall()
 
-    def _checked(self, key: bytes, answer: bytes, checksum: int) -> tuple[bytes, bytes]:
-        if checksum != _checksum(key, answer):
+    def _checked(self, key: bytes, answer: bytes, stored_checksum: int) -> tuple[bytes, bytes]:
+        if stored_checksum != checksum(key, answer):
             raise DataError(
                 f"ledger {self.path}: the answer under key {key.hex()} is damaged (checksum); restore the file from a "
                 f"copy, or delete that row to ask again: DELETE FROM answers WHERE key = x'{key.hex()}'"
             )
         return key, answer
-
-
-def _checksum(key: bytes, answer: bytes) -> int:
-    return zlib.crc32(answer, zlib.crc32(key))
-
-
-def _create(path: Path) -> None:
-    """Make an empty ledger beside `path` and rename it, so that a ledger which exists is whole."""
-    wal = path.with_name(f"{path.name}-wal")
-    if wal.exists():
-        raise DataError(f"ledger {path} is gone but {wal.name} with answers is there; restore it, or remove both")
-    new = path.with_name(f"{path.name}-new")
-    new.unlink(missing_ok=True)
-    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        connection.executescript(SCHEMA)
-    new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-    found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-    if found != [APPLICATION_ID, SCHEMA_VERSION]:
-        connection.close()
-        raise DataError(f"{path} is not a ledger of this version; move it away, or point $DATASTILL_HOME elsewhere")
-    return connection
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system say into an error with the file's name and the remedy."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise DataError(
-                f"ledger {path} is damaged or not a ledger ({error}); restore it from a copy, or move it away with "
-                f"its -wal: `sqlite3 {path.name} .recover` reads what is left"
-            ) from error
-        raise BackendError(
-            f"ledger {path}: {error}; acknowledged answers are safe: make room or permit writing, then run again"
-        ) from error
-    except OSError as error:
-        raise BackendError(f"ledger {path}: {error}; make room or permit writing, then run again") from error

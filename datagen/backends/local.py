@@ -121,7 +121,8 @@ class _Backend:
         for start in range(0, len(rows), self._config.batch_size):
             batch = rows[start : start + self._config.batch_size]
             keys = [row.key for row in batch]
-            answers |= answer_batch(self._environment, keys, lambda _, batch=batch: self._run_batch(batch))
+            epoch = batch[0].request.sampling.cache_epoch
+            answers |= answer_batch(self._environment, keys, lambda _, batch=batch: self._run_batch(batch), epoch=epoch)
         return answers
 
     def _encode(self, request: Request) -> list[int] | Failure:

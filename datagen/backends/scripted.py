@@ -61,7 +61,12 @@ class _Backend:
         while flight := list(islice(remaining, self._environment.concurrency)):
             keys = [request.key(self.identity) for request in flight]
             by_key = dict(zip(keys, flight, strict=True))
-            answers = answer_batch(self._environment, by_key, lambda missing, by_key=by_key: self._ask(missing, by_key))
+            answers = answer_batch(
+                self._environment,
+                by_key,
+                lambda missing, by_key=by_key: self._ask(missing, by_key),
+                epoch=flight[0].sampling.cache_epoch,
+            )
             for request, key in zip(flight, keys, strict=True):
                 answer, from_ledger = answers[key]
                 yield Outcome(request=request, key=key, answer=answer, from_ledger=from_ledger)
