@@ -111,6 +111,7 @@ def follow(id: str, data: Path, models: Path) -> dict[str, Any]:
         "id": id,
         "prompt": {"id": prompt_id} | ({name: prompts[0].get(name) for name in _PROMPT} if prompts else {}),
         "prompt_in": [row["dataset"] for row in rows["prompt"]],
+        "repairs": [row for row in rows["other"] if "old_reference" in row],
         "rejections": [row for row in rows["rejection"] if row["id"] not in attempts],
         "attempts": [_attempt(one, rows, manifests) for one in attempts],
         "datasets": {
@@ -224,6 +225,8 @@ def _tree(way: Mapping[str, Any]) -> "Tree":
         tree.add(_line("must", f"{constraint['id']} {constraint['kwargs']}"))
     if prompt.get("reference") is not None:
         tree.add(_line("reference", prompt["reference"]))
+    for repair in way["repairs"]:
+        tree.add(_line("reference", _repair(repair)))
     for row in way["rejections"]:
         tree.add(_dropped(row))
     for attempt in way["attempts"]:
@@ -232,6 +235,13 @@ def _tree(way: Mapping[str, Any]) -> "Tree":
             for line in _story(attempt, datasets):
                 branch.add(line)
     return tree
+
+
+def _repair(row: Mapping[str, Any]) -> str:
+    votes = f"{row['n_majority']} of {row['n_votes']} votes for {row['majority']}" if row["n_votes"] else "no votes"
+    second = f", {row['second_source']} says {row['second']}" if row["second"] is not None else ""
+    end = f"{row['old_reference']} became {row['new_reference']}" if row["case"] == "repaired" else row["case"]
+    return f"{end} in {row['dataset']}: {votes}{second}"
 
 
 def _ending(attempt: Mapping[str, Any]) -> "Text":

@@ -55,6 +55,7 @@ class DatasetWriter:
         self._writing = out.with_name(f".{out.name}.writing")
         shutil.rmtree(self._writing, ignore_errors=True)
         self._writing.mkdir(parents=True)
+        self._attached: list[Path] = []
         self._shard: list[dict[str, Any]] = []
         self._n_shards = 0
         self._tables = {
@@ -103,6 +104,11 @@ class DatasetWriter:
         """Put a row into a side table."""
         self._tables[table].add(row)
 
+    def attach(self, name: str, content: str) -> None:
+        """Put a text file beside the tables, such as a page; the manifest holds its hash."""
+        (self._writing / name).write_text(content, encoding="utf-8")
+        self._attached.append(self._writing / name)
+
     @property
     def rows(self) -> dict[str, int]:
         """Rows in, out and rejected so far."""
@@ -116,7 +122,7 @@ class DatasetWriter:
         self._write_shard()
         for table in self._tables.values():
             table.close()
-        files = sorted(self._writing.glob("*.parquet"))
+        files = sorted([*self._writing.glob("*.parquet"), *self._attached])
         content = self._manifest | {
             "format": "datastill",
             "version": FORMAT_VERSION,

@@ -1,4 +1,4 @@
-"""Rows of text datasets, typed for Parquet: Prompt, Trace, Verdict, Rejection.
+"""Rows of text datasets, typed for Parquet: Prompt, Trace, Verdict, Rejection, Measurement, Repair.
 
 An id names its content and its parent: a prompt's is the user's own or a hash of what it says, a trace's is its
 prompt's id, the sample index and the start of the request's hash. A verdict has the id of the trace it judges, a
@@ -180,17 +180,109 @@ class Rejection:
     SCHEMA: ClassVar[dict[str, Any]] = dict.fromkeys(("id", "stage", "reason", "detail"), pl.String)
 
 
-Record = Prompt | Trace | Verdict | Rejection
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One answer as it is compared with other teachers' answers, by one tokenizer and one scoring model.
+
+    Attributes:
+        id: of the trace.
+        prompt_id: of its prompt.
+        teacher: the name that it is compared under.
+        verified: whether verify kept it.
+        n_tokens: of reasoning, answer and tool calls, by the scoring model's tokenizer.
+        nll: negative log-likelihood of those tokens after the prompt, in nats.
+        not_scored: why there is no `nll`.
+        looping: whether one n-gram stands more often than the bound.
+        repeated_share: share of n-grams that stood there before; None where the text is too short for one.
+        n_prompt_tokens: as the teacher counted.
+        n_completion_tokens: likewise.
+    """
+
+    id: str
+    prompt_id: str
+    family: str
+    teacher: str
+    sample_index: int
+    verified: bool
+    n_tokens: int
+    nll: float | None = None
+    not_scored: str | None = None
+    looping: bool
+    repeated_share: float | None = None
+    n_prompt_tokens: int | None = None
+    n_completion_tokens: int | None = None
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "prompt_id": pl.String,
+        "family": pl.String,
+        "teacher": pl.String,
+        "sample_index": pl.Int32,
+        "verified": pl.Boolean,
+        "n_tokens": pl.Int32,
+        "nll": pl.Float64,
+        "not_scored": pl.String,
+        "looping": pl.Boolean,
+        "repeated_share": pl.Float64,
+        "n_prompt_tokens": pl.Int32,
+        "n_completion_tokens": pl.Int32,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What became of a prompt's reference when the teachers' answers were held against it.
+
+    Attributes:
+        id: of the prompt.
+        case: `repaired`, or why the reference stays.
+        old_reference: the prompt's own.
+        new_reference: what it was replaced by, where it was.
+        majority: the answer with most votes, where there are votes.
+        n_majority: votes for it.
+        n_votes: all of them; a vote is an answer that could be read.
+        votes: JSON text: teacher to answer to number of votes.
+        second: the second source's answer, where it has one.
+        second_source: its name.
+    """
+
+    id: str
+    case: str
+    old_reference: str | None = None
+    new_reference: str | None = None
+    majority: str | None = None
+    n_majority: int = 0
+    n_votes: int = 0
+    votes: str = "{}"
+    second: str | None = None
+    second_source: str | None = None
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "case": pl.String,
+        "old_reference": pl.String,
+        "new_reference": pl.String,
+        "majority": pl.String,
+        "n_majority": pl.Int32,
+        "n_votes": pl.Int32,
+        "votes": pl.String,
+        "second": pl.String,
+        "second_source": pl.String,
+    }
+
+
+Record = Prompt | Trace | Verdict | Rejection | Measurement | Repair
 
 
 def to_row(record: Record) -> dict[str, Any]:
     """The record as a flat row with the columns of its SCHEMA."""
-    row = {f.name: getattr(record, f.name) for f in fields(record)}
     if isinstance(record, Trace):
-        prompt = to_row(row.pop("prompt"))
-        row["prompt_id"] = prompt.pop("id")
-        row |= prompt
-    return row
+        row = {name: getattr(record, name) for name in _TRACE_ONLY}
+        prompt = record.prompt
+        row["prompt_id"] = prompt.id
+        row.update((name, getattr(prompt, name)) for name in _PROMPT_ONLY)
+        return row
+    return {name: getattr(record, name) for name in type(record).SCHEMA}
 
 
 def prompt_from_row(row: Mapping[str, Any], *, id: str) -> Prompt:
@@ -234,6 +326,7 @@ def content_id(messages: Sequence[Message], *more: str | None) -> str:
 
 
 _TRACE_ONLY = tuple(f.name for f in fields(Trace) if f.name != "prompt")
+_PROMPT_ONLY = tuple(name for name in Prompt.SCHEMA if name != "id")
 
 
 def _without_nulls(message: Mapping[str, Any]) -> Message:

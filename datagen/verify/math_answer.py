@@ -149,6 +149,19 @@ def compare(reference: str, answer: str) -> Literal["equal", "different", "no re
     return "equal" if forward else "different"
 
 
+def equal(one: str, other: str, timeout_s: float) -> "bool | Check[bool | None]":
+    """Whether two answers are the same, or the check that says so; None is its conclusion where there is no finding."""
+    if one == other:
+        return True
+    if found := _compare_plain(_UNIT.sub("", one), other):
+        return found == "equal"
+    return Check(function=compare, arguments=(one, other), timeout_s=timeout_s, conclude=_is_equal)
+
+
+def _is_equal(result: Result) -> bool | None:
+    return {"equal": True, "different": False}.get(result.value) if result.status == "done" else None
+
+
 def _judge(trace: Trace, timeout_s: float) -> Verdict | Check[Verdict]:
     if trace.prompt.reference is None:
         detail = "no reference: the row has neither `reference` nor `answer` to compare with"
