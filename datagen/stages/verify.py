@@ -2,20 +2,27 @@
 
 Besides the kept Traces the dataset holds `verdicts.parquet`, a row for each trace, and `rejected.parquet`, the Traces
 that were dropped, so that another threshold, preference pairs and a look at what was wrong need no second place.
+
+The metrics hold what the attempts at a prompt say together, see `datagen.verify.attempts`: `pass_at_k`, and the
+expected share of `lucky_passes` where answers can be guessed.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
-from datagen.contracts.errors import DataError
+from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, iterate, read_manifest
+from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.params import Params, Parts, validate
-from datagen.contracts.records import Rejection, Trace, Verdict
+from datagen.contracts.records import BAD_ANSWERS, Rejection, Trace, Verdict
 from datagen.contracts.stage import Run, Stage, load_method, main
+from datagen.verify.attempts import AttemptCounts
 
 DEFAULT_METHOD = "by_row"
 
@@ -25,11 +32,17 @@ class Config(Params):
 
     A trace is kept if its score is at least `threshold`. `max_error_share` bounds errors and timeouts: they say that
     the verifier, not the teacher, fell short. At 1, the default, every row ends with a verdict, come what may.
+
+    `keep` best drops what best_of_n did not choose (`not_best`). Where a prompt has a reference, `min_agreement` of its
+    attempts must pass, else those that do are dropped (`no_agreement`): one pass in many may be a guess. Answers to a
+    prompt without a reference need not agree.
     """
 
     method: str = DEFAULT_METHOD
     threshold: float = Field(1.0, ge=0, le=1)
     max_error_share: float = Field(1.0, ge=0, le=1)
+    keep: Literal["all", "best"] = "all"
+    min_agreement: int = Field(1, ge=1)
 
 
 def parse(section: Mapping[str, Any]) -> Parts:
@@ -59,45 +72,158 @@ def run(run: Run) -> dict[str, Any]:
     }
     tables = {"verdicts": Verdict, "rejected": Trace}
     tally = _Tally()
+    source = _Source.of(run.inputs["traces"])
+    if source.stopped and config.min_agreement > 1:
+        raise ParamsError(
+            "min_agreement: until_verified stops at the first pass, so no two attempts can agree; sample a fixed "
+            f"number with n_samples (got {config.min_agreement})"
+        )
     with (
         DatasetWriter(run.out, Trace, manifest, tables) as writer,
         run.progress(len(rows), "traces") as bar,
+        AttemptCounts() as attempts,
     ):
-        for verdict in getattr(method, config.method)(run.params[method.Config], traces()):
-            trace = _next_trace(pending, writer)
-            kept = verdict.score >= config.threshold
+        for prompt_id in source.bad_answers():
+            attempts.count_bad_answer(prompt_id, source.teacher)
+        verdicts = getattr(method, config.method)(run.params[method.Config], traces())
+        for item in _decided(_with_verdicts(pending, verdicts), attempts, config, run.name):
             writer.read()
+            if isinstance(item, Rejection):
+                writer.reject(item)
+                continue
+            trace, verdict = item.trace, item.verdict
             writer.add("verdicts", verdict)
-            if kept:
-                writer.write(trace)
-            else:
-                writer.reject(_rejection(verdict, run.name))
+            if item.dropped:
+                writer.reject(item.dropped)
                 writer.add("rejected", trace)
-            tally.count(trace, verdict, kept)
+            else:
+                writer.write(trace)
+            tally.count(trace, verdict, not item.dropped)
+            attempts.count(trace, verdict, verdict.score >= config.threshold)
             bar.advance(1, note=f"{tally.n_kept} kept")
-        while pending:
-            _reject_bad_row(pending.popleft(), writer)
         tally.check_errors(config)
-    return {"rows": writer.rows, "rejected": dict(writer.reasons)} | tally.metrics()
+        metrics = tally.metrics()
+        if not source.is_filtered:
+            metrics["pass_at_k"] = attempts.pass_at_k(stopped=source.stopped)
+            if lucky := attempts.lucky_passes():
+                metrics["lucky_passes"] = lucky
+    return {"rows": writer.rows, "rejected": dict(writer.reasons)} | metrics
 
 
-def _next_trace(pending: "deque[Trace | Rejection]", writer: DatasetWriter) -> Trace:
-    """The next trace of the input; the bad rows that stand before it are rejected."""
-    while not isinstance(row := pending.popleft(), Trace):
-        _reject_bad_row(row, writer)
-    return row
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the input's manifest says of the attempts in it.
+
+    Attributes:
+        path: of the input.
+        stopped: whether a prompt's attempts ended on success.
+        is_filtered: whether the failed attempts are gone, so that what is left says nothing of a rate.
+        teacher: the model asked, where the traces stage wrote it.
+    """
+
+    path: Path
+    stopped: bool = False
+    is_filtered: bool = False
+    teacher: str = ""
+
+    @classmethod
+    def of(cls, path: Path) -> "_Source":
+        if not is_dataset(path):
+            return cls(path)
+        manifest = read_manifest(path)
+        return cls(
+            path,
+            stopped=manifest.get("method") == "until_verified",
+            is_filtered=manifest.get("stage") == "verify",
+            teacher=str(manifest.get("teacher", {}).get("model", "")),
+        )
+
+    def bad_answers(self) -> Iterator[str]:
+        """The prompt of each attempt that the traces stage rejected though the teacher had answered."""
+        if self.teacher:
+            for row in iterate(self.path, "rejections"):
+                if row["reason"] in BAD_ANSWERS:
+                    yield row["id"].rpartition("#")[0]
 
 
-def _reject_bad_row(row: Trace | Rejection, writer: DatasetWriter) -> None:
-    if isinstance(row, Trace):
-        raise AssertionError(f"trace {row.id!r} got no verdict")
-    writer.read()
-    writer.reject(row)
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A trace with its verdict, and where it is dropped the rejection."""
+
+    trace: Trace
+    verdict: Verdict
+    dropped: Rejection | None = None
 
 
-def _rejection(verdict: Verdict, stage: str) -> Rejection:
-    reason = verdict.reason or verdict.status
-    return Rejection(id=verdict.id, stage=stage, reason=reason, detail=verdict.detail or f"score {verdict.score:g}")
+def _with_verdicts(
+    pending: "deque[Trace | Rejection]", verdicts: Iterable[Verdict]
+) -> Iterator[tuple[Trace, Verdict] | Rejection]:
+    """The rows of the input in order, the traces with their verdicts; `pending` holds those read so far."""
+    for verdict in verdicts:
+        while isinstance(row := pending.popleft(), Rejection):
+            yield row
+        yield row, verdict
+    for row in pending:
+        if isinstance(row, Trace):
+            raise AssertionError(f"trace {row.id!r} got no verdict")
+        yield row
+
+
+def _decided(
+    rows: Iterable[tuple[Trace, Verdict] | Rejection], attempts: AttemptCounts, config: Config, stage: str
+) -> Iterator[_Decided | Rejection]:
+    """What becomes of each row, in order; `attempts` holds those before it.
+
+    Raises:
+        DataError: attempts must agree, and those at one prompt do not stand together; or the best are to be kept, and
+            no method chose them.
+    """
+    if config.min_agreement == 1:
+        for row in rows:
+            yield row if isinstance(row, Rejection) else _decide(*row, 1, config, stage)
+        return
+    for prompt_id, group in groupby(_with_prompts(rows), key=lambda row: row[0]):
+        together = [row for _, row in group]
+        if attempts.has_judged(prompt_id):
+            raise DataError(
+                f"attempts at the prompt {prompt_id!r} stand apart, and min_agreement counts those that stand "
+                "together; sort the rows by prompt"
+            )
+        n_passed = sum(row[1].score >= config.threshold for row in together if not isinstance(row, Rejection))
+        for row in together:
+            yield row if isinstance(row, Rejection) else _decide(*row, n_passed, config, stage)
+
+
+def _with_prompts(
+    rows: Iterable[tuple[Trace, Verdict] | Rejection],
+) -> Iterator[tuple[str, tuple[Trace, Verdict] | Rejection]]:
+    """Each row with its prompt's id; a bad row goes with those before it."""
+    prompt_id = ""
+    for row in rows:
+        prompt_id = prompt_id if isinstance(row, Rejection) else row[0].prompt.id
+        yield prompt_id, row
+
+
+def _decide(trace: Trace, verdict: Verdict, n_passed: int, config: Config, stage: str) -> _Decided:
+    """`n_passed` is how many attempts at its prompt passed, this one included."""
+    dropped: tuple[str, str] | None = None
+    if verdict.score < config.threshold:
+        dropped = verdict.reason or verdict.status, verdict.detail or f"score {verdict.score:g}"
+    elif trace.prompt.reference is not None and n_passed < config.min_agreement:
+        dropped = "no_agreement", f"{n_passed} of its prompt's attempts passed, min_agreement is {config.min_agreement}"
+    elif config.keep == "best" and trace.best is None:
+        raise DataError(
+            f"trace {trace.id!r}: keep=best needs traces by best_of_n, and no method chose the best of these"
+        )
+    elif config.keep == "best" and not trace.best:
+        dropped = (
+            "not_best",
+            f"another attempt at its prompt scored more, or as much and earlier; score {trace.score:g}",
+        )
+    if dropped is None:
+        return _Decided(trace, verdict)
+    reason, detail = dropped
+    return _Decided(trace, verdict, Rejection(id=trace.id, stage=stage, reason=reason, detail=detail))
 
 
 class _Tally:

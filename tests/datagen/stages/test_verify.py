@@ -10,7 +10,8 @@ import polars as pl
 import psutil
 import pytest
 
-from datagen.contracts.dataset import read_manifest
+from datagen.contracts.dataset import DatasetWriter, read_manifest
+from datagen.contracts.records import Prompt, Rejection, Trace
 from datagen.contracts.stage import main
 from datagen.stages.verify import STAGE
 
@@ -79,6 +80,19 @@ def test_every_row_ends_as_kept_or_rejected(tmp_path: Path):
         "verified_rate": 0.5,
         "verified_rate_by_family": {"algebra": 1.0, "sum": 0.3333},
         "status": {"pass": 2, "fail": 1, "unparsed": 1},
+        # rows without a prompt_id are attempts at one prompt where their prompts are equal: 3 + 4 has one pass in three
+        "pass_at_k": {
+            "overall": {"1": {"rate": 0.6667, "prompts": 2}, "2": {"rate": 0.6667, "prompts": 1}},
+            "by_family": {
+                "algebra": {"1": {"rate": 1.0, "prompts": 1}},
+                "sum": {"1": {"rate": 0.3333, "prompts": 1}, "2": {"rate": 0.6667, "prompts": 1}},
+            },
+        },
+        # one wrong answer: there is no second to compare it with
+        "lucky_passes": {
+            "overall": {"expected": 0.0, "passes": 0, "share": 0.0, "prompts": 1, "not_estimated": 1},
+            "by_family": {"sum": {"expected": 0.0, "passes": 0, "share": 0.0, "prompts": 1, "not_estimated": 1}},
+        },
     }
     assert read_manifest(out)["rows"] == {"in": 5, "out": 2, "rejected": 3}
 
@@ -114,6 +128,83 @@ def test_too_many_errors_stop_the_stage(tmp_path: Path, capsys: pytest.CaptureFi
     verdicts = {row["id"]: row["status"] for row in table(tmp_path / "out", "verdicts.parquet")}
     assert verdicts == {"right": "pass", "wrong": "error", "half": "error"}
     assert [row["reason"] for row in table(tmp_path / "out", "rejections.parquet")] == ["no_reference"] * 2
+
+
+def write_traces(path: Path, method: str, completions: dict[str, list[str | None]], **marks: Any) -> Path:
+    """A dataset as the traces stage writes it; None is an answer that it rejected. 3 + 4 is asked by every prompt."""
+    manifest = {"stage": "traces", "method": method, "teacher": {"model": "tiny"}}
+    with DatasetWriter(path, Trace, manifest) as writer:
+        for prompt_id, given in completions.items():
+            prompt = Prompt(id=prompt_id, messages=[{"role": "user", "content": "3 + 4?"}], reference="7", family="f")
+            writer.read(len(given))
+            for index, text in enumerate(given):
+                id = f"{prompt_id}#{index}.{index:08x}"
+                if text is None:
+                    writer.reject(Rejection(id=id, stage="traces", reason="empty_answer", detail=""))
+                else:
+                    best = text in marks["best"] if "best" in marks else None
+                    writer.write(
+                        Trace(
+                            id=id, prompt=prompt, sample_index=index, completion=text, teacher="tiny", score=0.5, best=best
+                        )
+                    )  # fmt: skip
+    return path
+
+
+def test_agreement_of_attempts_can_be_required(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One of three passes at a, two at b: a's pass is dropped with its reason, and is still a pass in the figures."""
+    traces = write_traces(tmp_path / "traces", "n_samples", {"a": ["7", "8", "9"], "b": ["7", "8", "7.0"]})
+    assert verify(traces, tmp_path / "out", "min_agreement=2") == 0
+    assert [row["id"][:3] for row in table(tmp_path / "out", "part-*.parquet")] == ["b#0", "b#2"]
+    assert [(row["id"][:3], row["reason"]) for row in table(tmp_path / "out", "rejections.parquet")] == [
+        ("a#0", "no_agreement"),
+        ("a#1", "wrong_answer"),
+        ("a#2", "wrong_answer"),
+        ("b#1", "wrong_answer"),
+    ]
+    metrics = json.loads((tmp_path / "out.json").read_text())
+    assert metrics["pass_at_k"]["overall"]["1"] == {"rate": 0.5, "prompts": 2}
+    assert metrics["status"] == {"pass": 3, "fail": 3}
+    # by hand: of a's two wrong answers none are the same, b has one: 3 wrong answers at a factor of 0
+    assert metrics["lucky_passes"]["overall"] == {"expected": 0.0, "passes": 3, "share": 0.0, "prompts": 2}
+    apart = write(
+        tmp_path / "apart.jsonl",
+        [{**ROWS[0], "id": str(i), "prompt_id": id} for i, id in enumerate(("x", "y", "x"))],
+    )
+    assert verify(apart, tmp_path / "none", "min_agreement=2") == 3
+    assert "attempts at the prompt 'x' stand apart" in capsys.readouterr().err
+
+
+def test_attempts_that_stopped_on_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """pass@1 is of first attempts, 1 of 3, where 3 of 6 passed; an answer that traces rejected is one that failed."""
+    traces = write_traces(tmp_path / "traces", "until_verified", {"a": ["7"], "b": ["8", "7"], "c": [None, "9", "7"]})
+    assert verify(traces, tmp_path / "out") == 0
+    found = json.loads((tmp_path / "out.json").read_text())["pass_at_k"]["overall"]
+    assert found == {"1": {"rate": 0.3333, "prompts": 3}, "2": {"rate": 0.6667, "prompts": 3}}
+    assert verify(traces, tmp_path / "out2", "min_agreement=2") == 2
+    assert "until_verified stops at the first pass" in capsys.readouterr().err
+
+
+def test_only_the_best_are_kept_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Both right answers pass, one is marked; the other is rejected as `not_best`, and nothing is where none is."""
+    traces = write_traces(tmp_path / "traces", "best_of_n", {"a": ["#### 7", "7", "8"]}, best=["7"])
+    assert verify(traces, tmp_path / "all") == 0
+    assert [row["completion"] for row in table(tmp_path / "all", "part-*.parquet")] == ["#### 7", "7"]
+    assert [row["best"] for row in table(tmp_path / "all", "part-*.parquet")] == [False, True]
+    assert verify(traces, tmp_path / "best", "keep=best") == 0
+    assert [row["completion"] for row in table(tmp_path / "best", "part-*.parquet")] == ["7"]
+    reasons = [(row["id"][:3], row["reason"]) for row in table(tmp_path / "best", "rejections.parquet")]
+    assert reasons == [("a#0", "not_best"), ("a#2", "wrong_answer")]
+    unmarked = write_traces(tmp_path / "unmarked", "n_samples", {"a": ["7"]})
+    assert verify(unmarked, tmp_path / "none", "keep=best") == 3
+    assert "keep=best needs traces by best_of_n" in capsys.readouterr().err
+
+
+def test_what_is_left_after_verifying_says_nothing_of_a_rate(tmp_path: Path):
+    traces = write_traces(tmp_path / "traces", "n_samples", {"a": ["7", "8"]})
+    assert verify(traces, tmp_path / "out") == 0
+    assert verify(tmp_path / "out", tmp_path / "again") == 0
+    assert "pass_at_k" not in json.loads((tmp_path / "again.json").read_text())
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
