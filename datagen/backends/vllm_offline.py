@@ -1,0 +1,233 @@
+"""Answers from a vLLM engine in this process: for a node with GPUs, without a server.
+
+Source: vLLM (Kwon et al. 2023, arXiv:2309.06180) and the reference of `vllm.LLM`.
+
+Requests are taken in blocks of fixed size. What the ledger lacks of a block is asked at once and enters it in one
+transaction, so a killed run repeats at most one block. The engine is loaded for the first block that lacks anything.
+Unlike `local`, a block that lacks one answer asks for that one alone: the engine makes its own batches, and promises
+the same answer in another batch only where `batch_invariant` is asked for.
+
+Runs by the interpreter of the environment that has vLLM, with this package beside it: vLLM wants other versions than
+the extra `lm`.
+"""
+
+import importlib.util
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic.config import JsonDict
+
+from datagen.backends.base import Completion, Environment, Failure, Outcome, Request, TextBackend
+from datagen.backends.in_batches import answer_batch
+from datagen.backends.models import Model, resolve_model
+from datagen.backends.transformers_models import template_message
+from datagen.contracts.errors import BackendError, MissingError
+from datagen.contracts.params import Params
+
+_CONNECTION: JsonDict = {"connection": True}
+_OURS = {  # arguments of vllm.LLM that other parameters, or this module, give
+    "model", "tokenizer", "dtype", "max_model_len", "logprobs_mode", "tensor_parallel_size", "generation_config",
+    "hf_token",
+}  # fmt: skip
+
+
+class Config(Params):
+    """A model by name, folder or hub name.
+
+    `engine_args` are more arguments of `vllm.LLM`, and part of a request's key, as `dtype`, `max_model_len` and the
+    logprobs mode are. `machine_args` are those that only fit the engine to the machine (`max_num_seqs`,
+    `gpu_memory_utilization`, `enforce_eager`), and with the parallel size and the block's they are no part of it.
+    """
+
+    backend: Literal["vllm_offline"]
+    model: str
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
+    batch_invariant: bool = False
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    machine_args: dict[str, Any] = Field(default_factory=dict, json_schema_extra=_CONNECTION)
+    tensor_parallel_size: int = Field(1, ge=1, json_schema_extra=_CONNECTION)
+    block_size: int = Field(1024, ge=1, json_schema_extra=_CONNECTION)  # requests
+
+    @field_validator("engine_args", "machine_args")
+    @classmethod
+    def _check_args(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if names := sorted(_OURS & value.keys()):
+            raise ValueError(f"{', '.join(names)}: not given here, the backend or a parameter of its own sets it")
+        return value
+
+
+@contextmanager
+def vllm_offline(config: Config, environment: Environment) -> Iterator[TextBackend]:
+    """Find vLLM and the model; the engine is loaded when the ledger lacks an answer.
+
+    Raises:
+        MissingError: vLLM, the model, or batch invariance is not here.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingError(
+            "backend vllm_offline needs vLLM in the Python that runs it: start datastill by the interpreter that has "
+            "it (.venv-vllm/bin/python -m datagen.stages.traces, with this project on PYTHONPATH), or take vllm_server"
+        )
+    model = resolve_model(config.model)
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    # In this process, so that nothing is left where it is killed; with more GPUs than one, vLLM's workers watch it.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_BATCH_INVARIANT"] = "1" if config.batch_invariant else "0"  # read when vLLM is imported
+    if config.batch_invariant:
+        _check_batch_invariance()
+    yield _Backend(config, environment, model)
+
+
+def _check_batch_invariance() -> None:
+    """Devices as vLLM's documentation lists them (features/batch_invariance)."""
+    from vllm import envs  # pyright: ignore[reportMissingImports]  # in an environment of its own
+    from vllm.platforms import current_platform as device  # pyright: ignore[reportMissingImports]
+
+    has_device = device.is_rocm() or device.is_xpu() or (device.is_cuda() and device.has_device_capability(80))
+    if not (has_device and hasattr(envs, "VLLM_BATCH_INVARIANT")):
+        raise MissingError(
+            f"batch_invariant: this vLLM does not offer it on {device.device_type}; it needs a GPU of compute "
+            "capability 8.0, an AMD Instinct or an Intel XPU: leave batch_invariant out"
+        )
+
+
+class _Backend:
+    """A `TextBackend`."""
+
+    def __init__(self, config: Config, environment: Environment, model: Model) -> None:
+        self.identity: Mapping[str, Any] = {
+            "backend": config.backend,
+            "model": model.name,
+            "revision": model.revision,
+            "dtype": config.dtype,
+            "max_model_len": config.max_model_len,
+            "logprobs": config.logprobs,
+            "logprobs_mode": config.logprobs_mode,
+            "batch_invariant": config.batch_invariant,
+            "engine_args": config.engine_args,
+        }
+        self._config = config
+        self._environment = environment
+        self._model = model
+        self._engine: Any = None
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """The outcome of every request, in order, a block in memory at a time.
+
+        Raises:
+            BackendError: the engine does not load.
+        """
+        remaining = iter(requests)
+        while block := list(islice(remaining, self._config.block_size)):
+            keys = [request.key(self.identity) for request in block]
+            wanted = dict(zip(keys, block, strict=True))
+            answers = answer_batch(
+                self._environment,
+                wanted,
+                lambda granted, wanted=wanted: self._ask({key: wanted[key] for key in granted}),
+                epoch=block[0].sampling.cache_epoch,
+            )
+            for request, key in zip(block, keys, strict=True):
+                answer, from_ledger = answers[key]
+                if isinstance(answer, Completion) and not answer.text.strip():
+                    answer = Failure(reason="empty_answer", detail=f"no text; finish_reason is {answer.finish_reason}")
+                yield Outcome(request=request, key=key, answer=answer, from_ledger=from_ledger)
+
+    def _ask(self, requests: Mapping[bytes, Request]) -> dict[bytes, Completion | Failure]:
+        engine = self._loaded()
+        prompts = {key: self._encode(engine, request) for key, request in requests.items()}
+        answers: dict[bytes, Completion | Failure] = {k: p for k, p in prompts.items() if isinstance(p, Failure)}
+        rows = {key: prompt for key, prompt in prompts.items() if not isinstance(prompt, Failure)}
+        if not rows:
+            return answers
+        outputs = engine.generate(
+            [{"prompt_token_ids": prompt} for prompt in rows.values()],
+            [self._sampling_params(requests[key]) for key in rows],
+            use_tqdm=False,
+        )
+        completions = [self._completion(output) for output in outputs]
+        self._count(completions)
+        return answers | dict(zip(rows, completions, strict=True))
+
+    def _loaded(self) -> Any:
+        if self._engine is None:
+            from vllm import LLM  # pyright: ignore[reportMissingImports]  # in an environment of its own
+
+            config = self._config
+            given = config.engine_args | config.machine_args
+            given |= {"max_model_len": config.max_model_len} if config.max_model_len else {}
+            try:
+                self._engine = LLM(
+                    model=str(self._model.folder),
+                    dtype=config.dtype,
+                    logprobs_mode=config.logprobs_mode,
+                    tensor_parallel_size=config.tensor_parallel_size,
+                    generation_config="vllm",  # else the model's own defaults would join what the request says
+                    **given,
+                )
+            except (OSError, RuntimeError, TypeError, ValueError) as error:
+                said = " ".join(str(error).split())
+                raise BackendError(f"vLLM does not load {config.model!r}: {said}") from error
+        return self._engine
+
+    def _encode(self, engine: Any, request: Request) -> list[int] | Failure:
+        from jinja2 import TemplateError
+
+        try:
+            prompt: list[int] = engine.get_tokenizer().apply_chat_template(
+                [template_message(message) for message in request.messages],
+                tools=json.loads(request.tools) if request.tools else None,
+                add_generation_prompt=True,
+                return_dict=False,
+            )
+        except (TemplateError, TypeError, ValueError, RecursionError) as error:
+            return Failure(reason="chat_template", detail=f"the model's chat template refuses the messages: {error}")
+        limit = engine.llm_engine.model_config.max_model_len - request.sampling.max_new_tokens
+        if len(prompt) > limit:
+            return Failure(reason="prompt_too_long", detail=f"{len(prompt)} tokens, at most {limit} are taken")
+        return prompt
+
+    def _sampling_params(self, request: Request) -> Any:
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]  # in an environment of its own
+
+        sampling = request.sampling
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            stop=list(sampling.stop),
+            seed=sampling.seed,
+            logprobs=0 if self._config.logprobs else None,  # of the drawn token alone
+        )
+
+    def _completion(self, output: Any) -> Completion:
+        (drawn,) = output.outputs
+        tokens = list(drawn.token_ids)
+        logprobs = None
+        if drawn.logprobs is not None:
+            found = [position[token] for position, token in zip(drawn.logprobs, tokens, strict=True)]
+            logprobs = [(one.decoded_token or "", float(one.logprob)) for one in found]
+        return Completion(
+            text=drawn.text,
+            finish_reason=drawn.finish_reason,
+            n_prompt_tokens=len(output.prompt_token_ids),
+            n_completion_tokens=len(tokens),
+            logprobs=logprobs,
+            prompt_token_ids=list(output.prompt_token_ids),
+            token_ids=tokens,
+        )
+
+    def _count(self, completions: Collection[Completion]) -> None:
+        count = self._environment.count
+        count("batches")
+        count("requests", len(completions))
+        count("prompt_tokens", sum(one.n_prompt_tokens or 0 for one in completions))
+        count("completion_tokens", sum(one.n_completion_tokens or 0 for one in completions))
