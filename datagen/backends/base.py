@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from datagen.backends.budget import Budget
 from datagen.backends.ledger import Ledger, request_key
 from datagen.contracts.params import Params
 from datagen.contracts.records import Message
@@ -126,12 +127,14 @@ class Environment:
     Attributes:
         ledger: where answers are kept.
         concurrency: requests in flight at once, for backends that have a wire.
+        budget: what the run may spend; attempts that cost anything go through it.
         notify: called after each count, from any thread, so that progress shows what no outcome has told yet.
         counts: what the backend did (`requests`, `ledger_hits`, `retries_429`, ...), for the run's metrics.
     """
 
     ledger: Ledger
     concurrency: int = 16
+    budget: Budget = field(default_factory=Budget)
     notify: Callable[[], None] = lambda: None
     counts: dict[str, float] = field(default_factory=lambda: {"requests": 0, "ledger_hits": 0})
 

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from yarl import URL
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
+from datagen.backends.budget import Purchase, most_tokens
 from datagen.backends.chat_format import error_message, parse_completion, request_body, retry_after_s
 from datagen.backends.in_flight import Ask, Job, answer_in_order, loop_thread, run_in
 from datagen.contracts.errors import BackendError, ParamsError
@@ -114,9 +115,10 @@ def openai_api(
     attempt.
 
     Raises:
-        ParamsError: a parameter holds the API key, or no HTTP header can.
+        ParamsError: a parameter holds the API key, no HTTP header can, or a budget could not hold.
     """
     api_key = read_api_key(config)
+    environment.budget.check(config.extra_body)
     with loop_thread() as loop, ExitStack() as on_exit:
         session = run_in(loop, _open_session(config, api_key))
         on_exit.callback(lambda: run_in(loop, session.close()))
@@ -220,18 +222,22 @@ class _Server:
             body = request_body(job.request, model=config.model, logprobs=config.logprobs, extra_body=config.extra_body)
         except (ValueError, RecursionError) as error:
             return Failure(reason="bad_tools", detail=f"the row's tools or tool_calls are not JSON ({error})")
+        request, budget = job.request, self._environment.budget
+        most = most_tokens(request.messages, request.tools, request.sampling.max_new_tokens, config.extra_body)
         try:
-            return await self._attempt(body)
+            async with budget.purchase(most) as purchase:
+                return await self._attempt(body, request, purchase)
         except _Retry as retry:
             return self._wait_429(job, retry) if retry.counter == "429" else self._wait(job, retry)
 
-    async def _attempt(self, body: bytes) -> Completion | Failure:
+    async def _attempt(self, body: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
         self._environment.count("requests")
         try:
             async with self._session.post(self._chat_url, data=body, allow_redirects=False) as response:
                 self._has_connected = True
                 reply = self._without_key(await response.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            purchase.free()
             raise _Retry("connection", "connection", f"no connection ({error})") from None
         except TimeoutError:
             raise _Retry("connection", "timeout", f"no whole answer within {self._config.timeout_s:g} s") from None
@@ -241,14 +247,19 @@ class _Server:
             self._has_connected = True
             raise _Retry("connection", "connection", f"connection lost: {error}") from None
         if response.status == 200:
-            return self._parse(reply)
+            return self._parse(reply, request, purchase)
+        purchase.free()
         return await self._sort_error(response.status, response.headers, reply)
 
-    def _parse(self, reply: bytes) -> Completion | Failure:
+    def _parse(self, reply: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
         try:
             completion = parse_completion(reply)
         except ValueError as error:
             raise _Retry("body", "bad_body", f"reply of status 200: {error}") from None
+        purchase.answered(
+            completion.n_prompt_tokens, completion.n_completion_tokens, request.messages, request.tools,
+            completion.text, completion.reasoning, completion.tool_calls,
+        )  # fmt: skip
         self._environment.count("prompt_tokens", completion.n_prompt_tokens or 0)
         self._environment.count("completion_tokens", completion.n_completion_tokens or 0)
         if not (completion.text or completion.reasoning or completion.tool_calls):

@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
-from datagen.backends.base import Environment, Sampling
+from datagen.backends.base import Environment, Sampling, TextBackend
+from datagen.backends.budget import Budget, BudgetParams, price_share
+from datagen.backends.forecast import Forecast
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.contracts.dataset import DatasetWriter, content_hash
 from datagen.contracts.errors import BackendError
@@ -36,7 +38,9 @@ def parse(section: Mapping[str, Any]) -> Parts:
     """The section against this stage's, the method's and the backend's Config."""
     method = load_method("datagen.traces", section.get("method", "n_samples"))
     backend = load_method("datagen.backends", section.get("backend", "local"), key="backend")
-    return validate(section, Config, InputParams, Sampling, ReasoningParams, method.Config, backend.Config)
+    return validate(
+        section, Config, InputParams, Sampling, ReasoningParams, BudgetParams, method.Config, backend.Config
+    )
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -58,9 +62,10 @@ def run(run: Run) -> dict[str, Any]:
         start, tally = time.monotonic(), _Tally()
 
         def show(n_prompts: int = 0) -> None:
-            bar.advance(n_prompts, note=lambda: _note(environment.counts, tally, time.monotonic() - start))
+            bar.advance(n_prompts, note=lambda: _note(environment, tally, time.monotonic() - start))
 
-        environment = Environment(ledger=ledger, concurrency=run.concurrency, notify=show)
+        budget = Budget(run.params[BudgetParams], price_share=price_share(run.params.values()))
+        environment = Environment(ledger=ledger, concurrency=run.concurrency, budget=budget, notify=show)
         with getattr(backend, config.backend)(run.params[backend.Config], environment) as teacher:
             manifest = {
                 "stage": run.name,
@@ -69,6 +74,7 @@ def run(run: Run) -> dict[str, Any]:
                 "inputs": {"prompts": content_hash(run.inputs["prompts"])},
                 "teacher": dict(teacher.identity),
             }
+            _forecast(run, environment, teacher, (row for row in rows if isinstance(row, Prompt)))
             generate = split_each(teacher.generate, run.params[ReasoningParams])
             attempts = getattr(method, config.method)(run.params[method.Config], sampling, prompts(), generate)
             with DatasetWriter(run.out, Trace, manifest) as writer:
@@ -84,8 +90,21 @@ def run(run: Run) -> dict[str, Any]:
                     show(1)
                 _reject_until(None, pending, writer)
                 tally.check_failures(config.max_failed_share)
-    run.facts.update(environment.counts)
+    run.facts.update(environment.counts | budget.facts())
     return {"rows": writer.rows, "rejected": dict(writer.reasons)} | tally.metrics()
+
+
+def _forecast(run: Run, environment: Environment, teacher: TextBackend, prompts: Iterator[Prompt]) -> None:
+    """Say what there is to buy before anything is bought; the method itself counts it."""
+    method = load_method("datagen.traces", run.params[Config].method)
+    forecast = Forecast(environment.ledger, teacher.identity)
+    generate = split_each(forecast.generate, run.params[ReasoningParams])
+    for _ in getattr(method, run.params[Config].method)(
+        run.params[method.Config], run.params[Sampling], prompts, generate
+    ):
+        pass
+    forecast.announce(run.name, environment.budget)
+    run.facts["forecast"] = forecast.facts(environment.budget)
 
 
 def _reject_until(prompt: Prompt | None, pending: "deque[Prompt | Rejection]", writer: DatasetWriter) -> None:
@@ -143,8 +162,9 @@ class _Tally:
         }
 
 
-def _note(counts: Mapping[str, float], tally: _Tally, seconds: float) -> str:
+def _note(environment: Environment, tally: _Tally, seconds: float) -> str:
     """Rows, verified prompts, in flight, tokens a second, retries by kind, cost: what there is of it."""
+    counts, budget = environment.counts, environment.budget
     parts = [f"{tally.n_attempts} rows"]
     if tally.n_judged:
         parts.append(f"{tally.n_verified / tally.n_prompts:.0%} of prompts verified")
@@ -156,8 +176,8 @@ def _note(counts: Mapping[str, float], tally: _Tally, seconds: float) -> str:
     retries = [f"{name.removeprefix('retries_')} {n:.0f}" for name, n in sorted(counts.items()) if "retries_" in name]
     if retries:
         parts.append(f"retries {', '.join(retries)}")
-    if "cost" in counts:
-        parts.append(f"cost {counts['cost']:.2f}")
+    if (paid := budget.cost(budget.spent)) is not None:
+        parts.append(f"cost {paid:.2f}")
     return ", ".join(parts)
 
 
