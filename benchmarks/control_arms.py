@@ -150,7 +150,8 @@ def _run(work: Path, arm: str, rows: Sequence[Trace], seed: int, arguments: argp
                 writer.read()
                 writer.write(row)
         trained = ["--traces", folder / "traces", "--out", folder / "student", "--metrics", folder / "train.json"]
-        _stage("train_lm", arguments.params, [*trained, "--set", *settings])
+        if not (folder / "train.json").exists():  # written last, so the student is there
+            _stage("train_lm", arguments.params, [*trained, "--set", *settings])
         answered = ["--prompts", arguments.prompts, "--out", folder / "evaluation"]
         _stage("evaluate_lm", arguments.params, ["--student", folder / "student", *answered])
         train = json.loads((folder / "train.json").read_text())
