@@ -10,6 +10,7 @@ import polars as pl
 
 from datagen.contracts.dataset import is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError
+from datagen.contracts.records import BAD_ANSWERS
 
 _ATTEMPT = re.compile(r"(?P<prompt>.+)#(?P<index>\d+)\.[0-9a-f]{8}")  # a trace's id, as datagen.contracts.records says
 
@@ -56,6 +57,10 @@ def _scan(dataset: Path) -> pl.LazyFrame:
 
 
 def unanswered(traces: Path) -> list[tuple[str, int]]:
-    """Prompt id and sample index of the requests without an answer; a row that is no prompt was never asked."""
-    matches = (_ATTEMPT.fullmatch(row["id"]) for row in iterate(traces, "rejections"))
+    """Prompt id and sample index of the attempts at which the teacher said nothing that could be judged.
+
+    A request that a server refused or lost says nothing of the teacher, and is no attempt.
+    """
+    rows = (row for row in iterate(traces, "rejections") if row["reason"] in BAD_ANSWERS)
+    matches = (_ATTEMPT.fullmatch(row["id"]) for row in rows)
     return [(match["prompt"], int(match["index"])) for match in matches if match]
