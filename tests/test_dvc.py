@@ -56,7 +56,11 @@ def argument(stage: str, name: str, default: str = "") -> str:
 def imported(stage: str, profile: str) -> set[str]:
     """Files of ours that a stage's module, and the method modules that its params name, import or read."""
     module = argument(stage, "-m")
-    section = load_file(ROOT / profile).get(argument(stage, "--section", module.rpartition(".")[2]), {})
+    return files_of(module, load_file(ROOT / profile).get(argument(stage, "--section", module.rpartition(".")[2]), {}))
+
+
+def files_of(module: str, section: dict[str, Any]) -> set[str]:
+    """Files of ours, relative to the root, that a stage's module imports or reads with these params."""
     printed = subprocess.run(
         [sys.executable, "-c", LOADED, module, json.dumps(section)],
         cwd=ROOT,

@@ -159,7 +159,9 @@ def _count(attempts: list[dict[str, Any]], config: Config, writer: DatasetWriter
     counted = figures.by_teacher(frame, config.prices, max_perplexity=config.max_perplexity, stopped=stopped)
     orderings = {name: _ordering(name, counted) for name in figures.ORDERED}
     in_rows = [
-        {"teacher": teacher, "family": family} | row for teacher, of in counted.items() for family, row in of.items()
+        {"teacher": teacher, "family": family, "label": f"{family}: {teacher}"} | row
+        for teacher, of in counted.items()
+        for family, row in of.items()
     ]
     histogram = figures.histogram(frame)
     for name, content in (("figures", in_rows), ("histogram", histogram), ("orderings", orderings)):
