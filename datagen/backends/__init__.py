@@ -1,5 +1,6 @@
 """Who answers: one file a backend, each opened by a function named like its file.
 
+batch_api     a server's batch API: the requests of openai_api as files, answered within a day, for less money
 local         a transformers model on this machine's CPU or GPU
 openai_api    any server that speaks OpenAI's chat API, vLLM included
 scripted      deterministic text without a model, for tests and dry runs
