@@ -38,7 +38,10 @@ def request_body(request: Request, *, model: str, logprobs: bool, extra_body: Ma
     if logprobs:
         body["logprobs"] = True
     body = {name: value for name, value in {**body, **extra_body}.items() if value is not None}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return _to_json(body).encode()
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes an encoder a call
 
 
 def parse_completion(body: bytes) -> Completion:
@@ -58,7 +61,8 @@ def parse_completion(body: bytes) -> Completion:
             finish_reason=_text(choice.get("finish_reason")),
             n_prompt_tokens=_count(usage.get("prompt_tokens")),
             n_completion_tokens=_count(usage.get("completion_tokens")),
-            logprobs=None if logprobs is None else [(str(t["token"]), float(t["logprob"])) for t in logprobs],
+            logprobs=None if logprobs is None else _logprobs(logprobs),
+            top_logprobs=_top_logprobs(logprobs),
             tool_calls=json.dumps(calls, ensure_ascii=False) if (calls := message.get("tool_calls")) else None,
             prompt_token_ids=_token_ids(reply.get("prompt_token_ids")),
             token_ids=_token_ids(choice.get("token_ids")),
@@ -115,6 +119,17 @@ def _token_ids(value: Any) -> list[int] | None:
     if value is not None and not (isinstance(value, list) and all(type(one) is int for one in value)):
         raise TypeError("expected a list of token ids")
     return value
+
+
+def _logprobs(tokens: list[Any]) -> list[tuple[str, float]]:
+    return [(str(one["token"]), float(one["logprob"])) for one in tokens]
+
+
+def _top_logprobs(tokens: list[Any] | None) -> list[list[tuple[str, float]]] | None:
+    """None where no token has any: the API gives an empty list to each where none were asked for."""
+    if not any(one.get("top_logprobs") for one in tokens or ()):
+        return None
+    return [_logprobs(one.get("top_logprobs") or []) for one in tokens or ()]
 
 
 def _count(value: Any) -> int | None:

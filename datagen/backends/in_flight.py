@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
 from datagen.backends.ledger import POLL_S
 
+QUIET_S = 0.004  # without an answer: the wire is waiting for its server, and the consumer may have Python's lock
+PATIENCE_S = 0.05  # that the consumer waits for such a pause
 WINDOW_PER_SLOT = 64  # requests held for each in flight, so that one 40 times as slow as the others stops none of them
 
 T = TypeVar("T")
@@ -109,13 +111,15 @@ class _Window:
         self._n_submitted = 0  # written by the consumer's thread alone, and the next by the loop's
         self._n_started = 0
         self._head: Job | None = None
-        self._wake = threading.Event()  # the head is answered, fewer are ready than there are slots, or an error
+        self._due_since: float | None = None  # when the consumer first had something to do, by the loop's clock
+        self._last_answer = 0.0  # by the loop's clock
+        self._wake = threading.Event()  # there is something for the consumer to do, or an error
         self._error: Exception | None = None
         self._tasks = run_in(loop, self._start())
 
     def draw(self) -> bool:
-        """Draw until as many are ready as there are slots; returns whether any request is held."""
-        while self._n_submitted - self._n_started < self._n_slots:
+        """Draw until twice as many are ready as there are slots; returns whether any request is held."""
+        while self._n_submitted - self._n_started < 2 * self._n_slots:
             room = self._n_slots * WINDOW_PER_SLOT - len(self._held)
             batch = list(islice(self._requests, min(room, self._n_slots)))
             if not batch:
@@ -164,7 +168,26 @@ class _Window:
 
     def _finish(self, job: Job, answer: Completion | Failure) -> None:
         job.answer = answer
+
+    def _finish_here(self, job: Job, answer: Completion | Failure) -> None:
+        self._finish(job, answer)
+        self._last_answer = self._loop.time()
         if job is self._head:
+            self._wake_in_pause()
+
+    def _wake_in_pause(self) -> None:
+        """Wake the consumer once no answer has come for a while: meanwhile it would take time from the wire."""
+        if self._due_since is None:
+            self._due_since = self._loop.time()
+            self._loop.call_later(QUIET_S, self._wake_if_quiet)
+
+    def _wake_if_quiet(self) -> None:
+        now = self._loop.time()
+        assert self._due_since is not None
+        if now - self._last_answer < QUIET_S and now - self._due_since < PATIENCE_S:
+            self._loop.call_later(QUIET_S, self._wake_if_quiet)
+        else:
+            self._due_since = None
             self._wake.set()
 
     async def _start(self) -> list[asyncio.Task[None]]:
@@ -196,16 +219,19 @@ class _Window:
         while True:
             job = await self._ready.get()
             self._n_started += 1
-            if self._n_submitted - self._n_started == self._n_slots - 1:
+            n_ready = self._n_submitted - self._n_started
+            if n_ready == self._n_slots // 2:
                 self._wake.set()
+            elif n_ready < 2 * self._n_slots:
+                self._wake_in_pause()
             reply = await self._ask(job)
             if isinstance(reply, Completion):
                 answer = reply.to_bytes()
-                stored = await self._ledger.aput(job.key, answer)
-                self._finish(job, reply if stored == answer else Completion.from_bytes(stored))
+                stored = await self._ledger.aput(job.key, answer, job.request.sampling.cache_epoch)
+                self._finish_here(job, reply if stored == answer else Completion.from_bytes(stored))
             elif isinstance(reply, Failure):
                 self._ledger.release([job.key])
-                self._finish(job, reply)
+                self._finish_here(job, reply)
             else:
                 self._loop.call_later(reply, self._submit_again, {job.key: job})
 
@@ -216,5 +242,6 @@ class _Window:
             if self._elsewhere:
                 claimed = self._ledger.claim(self._elsewhere)
                 self._answer_from_ledger(self._elsewhere, claimed.answered)
+                self._wake_in_pause()
                 self._submit_again({key: self._elsewhere[key] for key in claimed.granted})
                 self._elsewhere = {key: self._elsewhere[key] for key in claimed.taken}

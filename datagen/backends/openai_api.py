@@ -15,14 +15,14 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
-from yarl import URL
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
 from datagen.backends.budget import Purchase, most_tokens
 from datagen.backends.chat_format import error_message, parse_completion, request_body, retry_after_s
+from datagen.backends.endpoints import Replica, Replicas, parse_load
 from datagen.backends.in_flight import Ask, Job, answer_in_order, loop_thread, run_in
 from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.params import Params
@@ -32,6 +32,7 @@ LAST_BACKOFF_S = 60.0
 N_CONNECTION_TRIES = 3  # before a server that never accepted a connection counts as not running
 MIN_SECRET_CHARS = 6  # servers without keys are given `x` or `EMPTY`, which are no secrets
 N_MODELS_SHOWN = 10
+METRICS_EVERY_S = 2.0
 _SECRET = re.compile(r"key|token|secret|sig|auth|pass|credential", re.IGNORECASE)
 _CONNECTION: JsonDict = {"connection": True}
 _TOO_MANY_LOGPROBS = re.compile(r"logprobs of (-?\d+), which is greater than max allowed: (\d+)")  # vLLM's words
@@ -51,17 +52,22 @@ class Endpoint(Params):
     provider: str | None = None
     api_key_env: str = Field("OPENAI_API_KEY", json_schema_extra=_CONNECTION)  # a name; the key is no parameter
     logprobs: bool = False
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    top_logprobs: int | None = Field(None, ge=0)  # at each token, with `logprobs`
+    response_format: dict[str, Any] | None = None  # such as {"type": "json_schema", "json_schema": {...}}
+    return_token_ids: bool | None = None  # vLLM's, of prompt and answer
+    extra_body: dict[str, Any] = Field(default_factory=dict, validate_default=True)
 
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        url = urlsplit(value)
-        if "@" in url.netloc or any(_SECRET.search(name) for name, _ in parse_qsl(url.query)):
-            raise PydanticCustomError("secret", "holds a key; put the key into the environment, see api_key_env")
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise ValueError("expected a URL such as http://127.0.0.1:8000/v1")
-        return value.rstrip("/")
+        return _checked_url(value)
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _check_top_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("needs logprobs=true")
+        return value
 
     @field_validator("api_key_env")
     @classmethod
@@ -72,23 +78,46 @@ class Endpoint(Params):
 
     @field_validator("extra_body")
     @classmethod
-    def _check_extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _check_extra_body(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if name := _find_secret(value):
             message = "{name} may hold a key; give keys by the environment, see api_key_env"
             raise PydanticCustomError("secret", message, {"name": name})
-        return value
+        named = {name: info.data.get(name) for name in ("top_logprobs", "response_format", "return_token_ids")}
+        return {name: one for name, one in named.items() if one is not None} | value
 
 
 class Config(Endpoint):
-    """How requests are sent there; nothing of it is part of a request's key."""
+    """How requests are sent there; nothing of it is part of a request's key.
+
+    `base_urls` are more addresses that serve the same model; requests go to the least loaded.
+    """
 
     backend: Literal["openai_api"]
+    base_urls: tuple[str, ...] = Field((), json_schema_extra=_CONNECTION)
     max_tries: int = Field(8, ge=1, json_schema_extra=_CONNECTION)  # those that a rate limit ended do not count
     # from a request's first 429 until it is given up
     max_rate_limited_s: float = Field(600.0, ge=0, json_schema_extra=_CONNECTION)
     # of one attempt, from connecting to the last byte
     timeout_s: float = Field(600.0, gt=0, json_schema_extra=_CONNECTION)
     connect_timeout_s: float = Field(10.0, gt=0, json_schema_extra=_CONNECTION)
+    # without a byte, the first or the next; a server that does not stream is silent until it has the whole answer
+    first_byte_timeout_s: float = Field(600.0, gt=0, json_schema_extra=_CONNECTION)
+
+    @field_validator("base_urls")
+    @classmethod
+    def _check_base_urls(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and not info.data.get("provider"):
+            raise ValueError("needs provider, which names the model's servers in a request's key, whichever answers")
+        return tuple(map(_checked_url, value))
+
+
+def _checked_url(value: str) -> str:
+    url = urlsplit(value)
+    if "@" in url.netloc or any(_SECRET.search(name) for name, _ in parse_qsl(url.query)):
+        raise PydanticCustomError("secret", "holds a key; put the key into the environment, see api_key_env")
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("expected a URL such as http://127.0.0.1:8000/v1")
+    return value.rstrip("/")
 
 
 def _find_secret(value: Any, name: str = "") -> str | None:
@@ -123,6 +152,7 @@ def openai_api(
         session = run_in(loop, _open_session(config, api_key))
         on_exit.callback(lambda: run_in(loop, session.close()))
         server = _Server(config, environment, api_key, session)
+        on_exit.callback(lambda: run_in(loop, server.close()))
         yield _Backend(identity or endpoint_identity(config), environment, around(server.ask), loop, on_exit)
 
 
@@ -156,7 +186,12 @@ async def _open_session(config: Config, api_key: str) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
-        timeout=aiohttp.ClientTimeout(total=config.timeout_s, sock_connect=config.connect_timeout_s),
+        timeout=aiohttp.ClientTimeout(
+            total=config.timeout_s,
+            sock_connect=config.connect_timeout_s,
+            # a timer for each read, where it can come before the whole answer's
+            sock_read=config.first_byte_timeout_s if config.first_byte_timeout_s < config.timeout_s else None,
+        ),
     )
 
 
@@ -199,6 +234,17 @@ class _Retry(Exception):
     def __init__(self, counter: str, reason: str, detail: str, wait_s: float | None = None) -> None:
         super().__init__(detail)
         self.counter, self.reason, self.wait_s = counter, reason, wait_s
+        self.goes_elsewhere = False  # another server can take it at once
+
+    @property
+    def is_congestion(self) -> bool:
+        """Whether it says that the server has more than it can take."""
+        return self.reason in {"http_429", "http_503", "timeout"}
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether there was no connection, or it was lost."""
+        return self.reason == "connection"
 
 
 class _Server:
@@ -211,9 +257,15 @@ class _Server:
         self._session = session
         self._jitter = random.Random()
         self._has_connected = False
-        base = URL(config.base_url)
-        self._chat_url = (base / "chat" / "completions").with_query(base.query)
-        self._models_url = (base / "models").with_query(base.query)
+        urls = dict.fromkeys((config.base_url, *config.base_urls))
+        self._replicas = Replicas([Replica(url, environment.concurrency) for url in urls])
+        self._watched: dict[Replica, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Stop watching the servers."""
+        for task in self._watched.values():
+            task.cancel()
+        await asyncio.gather(*self._watched.values(), return_exceptions=True)
 
     async def ask(self, job: Job) -> Completion | Failure | float:
         """One attempt: the answer, why there can be none, or the seconds after which to ask again."""
@@ -226,14 +278,36 @@ class _Server:
         most = most_tokens(request.messages, request.tools, request.sampling.max_new_tokens, config.extra_body)
         try:
             async with budget.purchase(most) as purchase:
-                return await self._attempt(body, request, purchase)
+                return await self._ask_a_replica(body, request, purchase)
         except _Retry as retry:
             return self._wait_429(job, retry) if retry.counter == "429" else self._wait(job, retry)
 
-    async def _attempt(self, body: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
+    async def _ask_a_replica(self, body: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
+        replica = await self._replicas.take()
+        clock = asyncio.get_running_loop().time
+        sent_at = clock()
+        try:
+            answer = await self._attempt(body, replica, request, purchase)
+            replica.answered(sent_at, clock(), self._config.timeout_s)
+            return answer
+        except _Retry as retry:
+            n_cuts = replica.n_cuts
+            if retry.is_congestion:
+                replica.rejected(sent_at, clock())
+            if retry.is_refusal:
+                replica.refused(clock())
+                retry.goes_elsewhere = self._replicas.is_another_up(replica, clock())
+            self._environment.count("limit_cuts", replica.n_cuts - n_cuts)
+            raise
+        finally:
+            self._replicas.give_back(replica)
+
+    async def _attempt(
+        self, body: bytes, replica: Replica, request: Request, purchase: Purchase
+    ) -> Completion | Failure:
         self._environment.count("requests")
         try:
-            async with self._session.post(self._chat_url, data=body, allow_redirects=False) as response:
+            async with self._session.post(replica.chat_url, data=body, allow_redirects=False) as response:
                 self._has_connected = True
                 reply = self._without_key(await response.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -247,9 +321,27 @@ class _Server:
             self._has_connected = True
             raise _Retry("connection", "connection", f"connection lost: {error}") from None
         if response.status == 200:
+            if replica not in self._watched and response.headers.get("Server", "").startswith("uvicorn"):
+                self._watched[replica] = asyncio.create_task(self._watch(replica))
             return self._parse(reply, request, purchase)
         purchase.free()
-        return await self._sort_error(response.status, response.headers, reply)
+        return await self._sort_error(response.status, response.headers, reply, replica)
+
+    async def _watch(self, replica: Replica) -> None:
+        """Read vLLM's metrics now and then, for as long as there are some."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            try:
+                async with self._session.get(replica.metrics_url, allow_redirects=False) as response:
+                    load = parse_load(await response.text()) if response.status == 200 else None
+            except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
+                load = None
+            if load is None:
+                return
+            n_cuts = replica.n_cuts
+            replica.reported(load, clock())
+            self._environment.count("limit_cuts", replica.n_cuts - n_cuts)
+            await asyncio.sleep(METRICS_EVERY_S)
 
     def _parse(self, reply: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
         try:
@@ -266,19 +358,19 @@ class _Server:
             return Failure(reason="empty_answer", detail=f"no text; finish_reason is {completion.finish_reason}")
         return completion
 
-    async def _sort_error(self, status: int, headers: Mapping[str, str], reply: bytes) -> Failure:
+    async def _sort_error(self, status: int, headers: Mapping[str, str], reply: bytes, replica: Replica) -> Failure:
         config = self._config
         said = error_message(reply)
         if status in {401, 403} and not self._api_key:
-            raise BackendError(f"{config.base_url} wants a key: set ${config.api_key_env} ({status}: {said})")
+            raise BackendError(f"{replica.base_url} wants a key: set ${config.api_key_env} ({status}: {said})")
         if status in {401, 403}:
-            raise BackendError(f"{config.base_url} refuses the key in ${config.api_key_env} ({status}: {said})")
+            raise BackendError(f"{replica.base_url} refuses the key in ${config.api_key_env} ({status}: {said})")
         if status == 402 or b"insufficient_quota" in reply:
-            raise BackendError(f"{config.base_url} wants to be paid before it answers ({status}: {said})")
+            raise BackendError(f"{replica.base_url} wants to be paid before it answers ({status}: {said})")
         if status in {404, 405} or 300 <= status < 400:
             raise BackendError(
-                f"{config.base_url} has no model {config.model!r}, or is not the API's base_url "
-                f"({status}: {said}){await self._models()}"
+                f"{replica.base_url} has no model {config.model!r}, or is not the API's base_url "
+                f"({status}: {said}){await self._models(replica)}"
             )
         if status == 429:
             raise _Retry("429", "http_429", said, retry_after_s(headers))
@@ -286,7 +378,7 @@ class _Server:
             raise _Retry("5xx", f"http_{status}", said, retry_after_s(headers))
         if beyond := _TOO_MANY_LOGPROBS.search(said):
             raise BackendError(
-                f"{config.base_url} gives at most {beyond[2]} log-probs a token, and {beyond[1]} are asked for; start "
+                f"{replica.base_url} gives at most {beyond[2]} log-probs a token, and {beyond[1]} are asked for; start "
                 f"it with `--max-logprobs {beyond[1]}`, or take backend=vllm_server, which does so"
             )
         overflow = _CONTEXT_OVERFLOW.search(said)
@@ -300,6 +392,8 @@ class _Server:
         if job.n_failed >= self._config.max_tries:
             return Failure(reason=retry.reason, detail=f"{job.n_failed} attempts, the last: {retry}")
         self._environment.count(f"retries_{retry.counter}")
+        if retry.goes_elsewhere:
+            return 0.0
         return min(LAST_BACKOFF_S, max(retry.wait_s or 0.0, self._backoff_s(job.n_failed)))
 
     def _wait_429(self, job: Job, retry: _Retry) -> Failure | float:
@@ -317,9 +411,9 @@ class _Server:
     def _backoff_s(self, n_failed: int) -> float:
         return min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (n_failed - 1)) * self._jitter.uniform(0.5, 1.0)
 
-    async def _models(self) -> str:
+    async def _models(self, replica: Replica) -> str:
         try:
-            async with self._session.get(self._models_url, allow_redirects=False) as response:
+            async with self._session.get(replica.models_url, allow_redirects=False) as response:
                 listed = json.loads(self._without_key(await response.read()))
                 names = [str(model["id"]) for model in listed["data"]]
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, RecursionError):
