@@ -205,7 +205,7 @@ def kill(bench: Bench) -> list[dict[str, Any]]:
     n, concurrency = 400, 32
     settings = Settings()
     bench.reset(settings)
-    unbroken_s = run_client(bench.ours(n, concurrency, "unbroken", "home-unbroken")).wall_s
+    run_client(bench.ours(n, concurrency, "unbroken", "home-unbroken"))
     expected = content_hash(bench.folder / "unbroken")
     moments = random.Random(0)
     rows: list[dict[str, Any]] = []
@@ -213,19 +213,19 @@ def kill(bench: Bench) -> list[dict[str, Any]]:
         bench.reset(settings)
         command = bench.ours(n, concurrency, "killed", f"home-killed-{i}")
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if i:
-            time.sleep(moments.uniform(0.3, 1.0) * unbroken_s)
-        else:
-            _wait_until(lambda: bench.stats()["distinct"] >= n // 2, process)
+        n_answered = moments.randrange(n) if i else n // 2
+        _wait_until(lambda n_answered=n_answered: bench.stats()["distinct"] >= n_answered, process)
+        time.sleep(moments.uniform(0.0, settings.latency_s) if i else 0.0)
         process.send_signal(signal.SIGKILL)
         process.wait()
         _wait_until(lambda: bench.stats()["in_flight"] == 0)
-        answered = bench.stats()["distinct"]
+        n_bought = bench.stats()["distinct"]
         run_client(command)
         stats = bench.stats()
         rows.append(
             {
-                "killed": f"after {answered} of {n}" if i else "at half",
+                "killed": f"at {n_answered} of {n}",
+                "bought_by_then": n_bought,
                 "bought_twice": stats["repeated"],
                 "lost": n - read_manifest(bench.folder / "killed")["rows"]["out"],
                 "same_bytes": content_hash(bench.folder / "killed") == expected,

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aiohttp import web
@@ -71,9 +71,9 @@ class Stats:
 
     def summary(self) -> dict[str, Any]:
         """As JSON, the answers as the numbers of distinct and of repeated ones."""
-        counts = asdict(self)
-        n_answers = counts.pop("answers").total()
-        return counts | {"distinct": len(self.answers), "repeated": n_answers - len(self.answers)}
+        counts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "answers"}
+        n_distinct = len(self.answers)
+        return counts | {"distinct": n_distinct, "repeated": self.answers.total() - n_distinct}
 
 
 class Server:

@@ -41,7 +41,8 @@ def split_each(generate: Generate, params: ReasoningParams) -> Generate:
     def generate_split(requests: Iterable[Request]) -> Iterator[Outcome]:
         for outcome in generate(requests):
             if isinstance(outcome.answer, Completion):
-                outcome = replace(outcome, answer=split(outcome.answer, params))
+                answer = split(outcome.answer, params)
+                outcome = outcome if answer is outcome.answer else replace(outcome, answer=answer)
             yield outcome
 
     return generate_split
