@@ -99,6 +99,9 @@ class Trace:
         n_completion_tokens: likewise, reasoning included.
         score: what the method of the traces stage gave it, where it gives scores.
         best: whether it is the best of its prompt's attempts, where a method chose one.
+        prompt_token_ids: of the prompt in the teacher's chat template, where the teacher gives them.
+        token_ids: of all that it drew, reasoning and the end of the turn included, so that no student need tokenise
+            the text and get others.
     """
 
     id: str
@@ -115,6 +118,8 @@ class Trace:
     n_completion_tokens: int | None = None
     score: float | None = None
     best: bool | None = None
+    prompt_token_ids: list[int] | None = None
+    token_ids: list[int] | None = None
 
     SCHEMA: ClassVar[dict[str, Any]] = {
         "id": pl.String,
@@ -132,6 +137,8 @@ class Trace:
         "n_completion_tokens": pl.Int32,
         "score": pl.Float64,
         "best": pl.Boolean,
+        "prompt_token_ids": pl.List(pl.Int32),
+        "token_ids": pl.List(pl.Int32),
     }
 
 

@@ -27,4 +27,6 @@ def to_row(attempt: Attempt, *, teacher: str, stage: str) -> Trace | Rejection:
         n_completion_tokens=answer.n_completion_tokens,
         score=attempt.score,
         best=attempt.best,
+        prompt_token_ids=answer.prompt_token_ids,
+        token_ids=answer.token_ids,
     )

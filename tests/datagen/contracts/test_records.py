@@ -37,12 +37,14 @@ prompts = st.builds(
     tools=st.none() | texts, source=texts, info=st.none() | texts,
 )  # fmt: skip
 counts = st.none() | st.integers(0, 2**31 - 1)
+token_ids = st.none() | st.lists(st.integers(0, 2**31 - 1), max_size=4)
 traces = st.builds(
     Trace,
     id=texts, prompt=prompts, sample_index=st.integers(0, 2**31 - 1), completion=texts, reasoning=st.none() | texts,
     tool_calls=st.none() | texts, finish_reason=st.none() | texts, teacher=texts, request_key=texts,
     seed=st.none() | st.integers(0, 2**63 - 1),
-    n_prompt_tokens=counts, n_completion_tokens=counts, score=st.none() | st.floats(0, 1), best=st.none() | st.booleans(),
+    n_prompt_tokens=counts, n_completion_tokens=counts, score=st.none() | st.floats(0, 1),
+    best=st.none() | st.booleans(), prompt_token_ids=token_ids, token_ids=token_ids,
 )  # fmt: skip
 verdicts = st.builds(
     Verdict,
