@@ -14,6 +14,7 @@ COMMANDS = {
     "why": ("datagen.lineage", "a row's whole way: prompt, teacher, sampling, verdict, kept or dropped and why"),
     "doctor": ("datagen.doctor", "what is installed and found here, and what to do about what is not"),
     "export": ("datagen.export", "a verified dataset in the column types that TRL's trainers take"),
+    "ledger": ("datagen.ledger", "the paid answers: stats, verify, export, import, prune"),
 }
 USAGE = """usage: datastill COMMAND ...
 

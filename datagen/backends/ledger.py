@@ -171,7 +171,8 @@ class Ledger:
     def iterate(self) -> Iterator[tuple[bytes, bytes]]:
         """Every (key, answer) in the order stored, with rows that arrive meanwhile; memory is that of one page.
 
-        No transaction stays open between pages, so that a slow reader doesn't keep the WAL from being copied.
+        No transaction stays open between pages, so that a slow reader doesn't keep the WAL from being copied. A prune
+        meanwhile numbers the rows anew, and may hide some from it.
         """
         rowid = 0
         page = "SELECT key, answer, checksum, rowid FROM answers WHERE rowid > ? ORDER BY rowid LIMIT ?"

@@ -74,6 +74,8 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         DataError: it is no ledger, or of a version that this program doesn't know.
     """
+    wal = path.with_name(f"{path.name}-wal")
+    is_complete = not wal.exists() or wal.stat().st_size == 0  # else pages may wait in the WAL
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -84,11 +86,24 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        if is_complete:
+            _check_length(path, connection)
         _bring_up_to_date(path, connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_length(path: Path, connection: sqlite3.Connection) -> None:
+    """SQLite itself takes a last page that is cut short as one that ends in zeros."""
+    n_pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    size_bytes = path.stat().st_size
+    if size_bytes < n_pages * page_bytes:
+        raise DataError(
+            f"ledger {path} is cut short: {size_bytes} of {n_pages * page_bytes} bytes; restore it from a copy, or "
+            f"move it away: `sqlite3 {path.name} .recover` reads what is left"
+        )
 
 
 def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:

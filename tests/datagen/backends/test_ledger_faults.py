@@ -3,15 +3,20 @@
 import os
 import random
 import re
+import shutil
 import sqlite3
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from datagen.backends.ledger import Ledger
+from datagen.cli import main
 from datagen.contracts.errors import BackendError, DataError
-from tests.ledger_process import SIXTY_FOUR, answer, flip_byte_of, key, run, start
+from datagen.ledger_upkeep import count_by_epoch
+from tests.ledger_process import SIXTY_FOUR, answer, command, flip_byte_of, key, run, start
 
 
 @pytest.fixture
@@ -66,14 +71,6 @@ def test_a_foreign_database_is_left_alone(path: Path):
     connection.execute("CREATE TABLE answers (id INTEGER)")
     connection.close()
     with pytest.raises(DataError, match="is not a ledger: damaged, cut to nothing"):
-        Ledger.open(path)
-
-
-def test_a_truncated_ledger_says_so(path: Path):
-    with Ledger.open(path) as ledger:
-        ledger.put_many({key(i): answer(i) for i in range(200)})
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(DataError, match=re.escape(str(path)) + ".*restore it from a copy"):
         Ledger.open(path)
 
 
@@ -132,3 +129,116 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BackendError, match=r"ledger\.sqlite"):
         Ledger.open(tmp_path / "file" / "ledger.sqlite")
+
+
+def test_a_full_disk_tells_all_64_writers(path: Path):
+    """64 tasks at once: each put ends, answered or by the one error; what was acknowledged stays, and room mends it."""
+    script = """
+import resource
+from datagen.contracts.errors import BackendError
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+async def write(ledger, i):
+    await ledger.aput(key(i), answer(i))
+    return i
+async def write_all(ledger, numbers):
+    return await asyncio.gather(*(write(ledger, i) for i in numbers), return_exceptions=True)
+with Ledger.open(path) as ledger:
+    acknowledged, refused = [], []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
+    for start in range(0, 1280, 64):
+        for ended in asyncio.run(write_all(ledger, range(start, start + 64))):
+            (acknowledged if isinstance(ended, int) else refused).append(ended)
+    assert acknowledged and refused
+    assert {type(error) for error in refused} == {BackendError}
+    assert all("make room" in str(error) for error in refused)
+    assert ledger.get_many(map(key, acknowledged)).keys() == set(map(key, acknowledged))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    missing = sorted(set(range(1280)) - set(acknowledged))
+    assert asyncio.run(write_all(ledger, missing)) == missing
+"""
+    run(script, path)
+    with Ledger.open(path) as ledger:
+        assert dict(ledger.iterate()) == {key(i): answer(i) for i in range(1280)}
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.98])
+def test_a_truncated_ledger_is_named_and_left_alone(path: Path, share: float):
+    """Cut early, in the middle, and within its last page: a clear line, and the file is as the fault left it."""
+    with Ledger.open(path) as ledger:
+        ledger.put_many({key(i): answer(i) for i in range(200)})
+    os.truncate(path, int(path.stat().st_size * share))
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=re.escape(str(path)) + ".*restore it from a copy"):
+        Ledger.open(path)
+    assert path.read_bytes() == before
+
+
+def test_a_clock_that_jumps_changes_no_answer(path: Path):
+    """A process whose clock goes to 1970, before it, and beyond the calendar, with a claim held all the while."""
+    script = """
+clock = iter([1.7e9, 0.0, -86400.0, 1e15, 1.6e9])
+time.time = lambda: next(clock)
+with Ledger.open(path) as ledger:
+    for i in range(5):
+        assert ledger.claim([key(i), key(99)]).granted == ([key(0), key(99)] if i == 0 else [key(i)])
+        ledger.put(key(i), answer(i))
+"""
+    run(script, path)
+    with Ledger.open(path) as ledger:
+        assert list(ledger.iterate()) == [(key(i), answer(i)) for i in range(5)]
+        assert ledger.claim([key(99)]).granted == [key(99)]
+    (epoch,) = count_by_epoch(path)
+    assert (epoch.n_answers, epoch.oldest, epoch.newest) == (5, -86400, 10**15)
+    assert main(["ledger", "stats", "--ledger", str(path)]) == 0
+
+
+def test_a_lost_page_cache_loses_nothing_acknowledged(path: Path, tmp_path: Path, needs: Callable[..., None]):
+    """What a power cut leaves: at 12 moments of a child's log of system calls, its WAL cut to what was synced by then.
+
+    The child is killed at work, so no checkpoint moved anything out of the WAL. A sync counts where it returned, and
+    covers what was written before it began.
+    """
+    needs(program="strace", remedy="apt-get install strace")
+    script = SIXTY_FOUR.replace(
+        "await ledger.aput(key(i), answer(i))",
+        """
+                await ledger.aput(key(i), answer(i))
+                os.write(1, b"ack %d\\n" % i)
+                if i >= 639:
+                    os.kill(os.getpid(), 9)""",
+    )
+    log = tmp_path / "strace"
+    calls = ["-e", "trace=pwrite64,fsync,fdatasync,write", "-e", "signal=none", "-s", "16"]
+    child = ["strace", "-f", "-y", "-qq", *calls, "-o", str(log), *command(script, path, "tasks", 5000)]
+    subprocess.run(child, stdout=subprocess.DEVNULL, timeout=120, check=False)
+    moments = synced_and_acknowledged(log.read_text().splitlines())
+    assert len(moments) > 100 and moments[-1][1]
+    wal = path.with_name("ledger.sqlite-wal")
+    for synced_bytes, acknowledged in moments[:: len(moments) // 12]:
+        folder = tmp_path / str(len(acknowledged))
+        folder.mkdir()
+        shutil.copy(path, folder)
+        cut = Path(shutil.copy(wal, folder))
+        assert synced_bytes <= cut.stat().st_size
+        os.truncate(cut, synced_bytes)
+        with Ledger.open(folder / path.name) as ledger:
+            assert ledger.get_many(map(key, acknowledged)) == {key(i): answer(i) for i in acknowledged}
+
+
+def synced_and_acknowledged(lines: list[str]) -> list[tuple[int, list[int]]]:
+    """After each acknowledgement in a log of strace: bytes of the WAL that are synced, and all acknowledged so far."""
+    written = syncing = synced = 0
+    acknowledged: list[int] = []
+    moments: list[tuple[int, list[int]]] = []
+    for line in lines:
+        if call := re.search(r"pwrite64\(\d+<[^>]*-wal>, .*, (\d+), (\d+)", line):
+            written = max(written, int(call[1]) + int(call[2]))
+        elif re.search(r"f(data)?sync\(\d+<[^>]*-wal>", line):
+            syncing = written
+            synced = syncing if re.search(r"\) += 0", line) else synced
+        elif re.search(r"f(data)?sync resumed>.*= 0", line):
+            synced = syncing
+        elif call := re.search(r'write\(1<.*"ack (\d+)\\n"', line):
+            acknowledged.append(int(call[1]))
+            moments.append((synced, acknowledged.copy()))
+    return moments

@@ -94,26 +94,16 @@ with Ledger.open(path) as ledger:
     assert by_sql(old, "SELECT epoch, count(*) FROM answers GROUP BY epoch") == [(0, N_OLD), (1, 40)]
 
 
-def test_killed_at_every_write_on_the_way(old: Path, tmp_path: Path, needs: Callable[..., None]):
-    """Killed by strace as it enters its n-th write to a file, or sync: n = 1, 2, ... until it comes through."""
+def test_killed_on_the_way_an_old_ledger_is_whole(old: Path, tmp_path: Path, needs: Callable[..., None]):
+    """Killed by strace as it enters its n-th write to a file, or sync: n = 1, 3, ... until it comes through."""
     needs(program="strace", remedy="apt-get install strace")
     expected = {key(i): answer(i) for i in range(N_OLD)}
-    for n in range(1, 40):
+    for n in range(1, 40, 2):
         folder = tmp_path / f"killed-{n}"
         folder.mkdir()
         path = Path(shutil.copy(old, folder))
         inject = f"inject=pwrite64,fsync,fdatasync,ftruncate:signal=KILL:when={n}"
-        trace = [
-            "strace",
-            "-f",
-            "-qq",
-            "-e",
-            "trace=pwrite64,fsync,fdatasync,ftruncate",
-            "-e",
-            inject,
-            "-o",
-            "/dev/null",
-        ]
+        trace = f"strace -f -qq -e trace=pwrite64,fsync,fdatasync,ftruncate -e {inject} -o /dev/null".split()
         done = subprocess.run([*trace, *command("Ledger.open(path).close()", path)], timeout=60, check=False)
         assert by_sql(path, "PRAGMA user_version") in ([(1,)], [(2,)])
         assert by_sql(path, "PRAGMA integrity_check") == [("ok",)]
