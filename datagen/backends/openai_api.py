@@ -284,6 +284,7 @@ class _Server:
 
     async def _ask_a_replica(self, body: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
         replica = await self._replicas.take()
+        self._environment.count("in_flight")
         clock = asyncio.get_running_loop().time
         sent_at = clock()
         try:
@@ -300,6 +301,7 @@ class _Server:
             self._environment.count("limit_cuts", replica.n_cuts - n_cuts)
             raise
         finally:
+            self._environment.count("in_flight", -1)
             self._replicas.give_back(replica)
 
     async def _attempt(

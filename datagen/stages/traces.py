@@ -90,6 +90,7 @@ def run(run: Run) -> dict[str, Any]:
                     show(1)
                 _reject_until(None, pending, writer)
                 tally.check_failures(config.max_failed_share)
+    environment.counts.pop("in_flight", None)
     run.facts.update(environment.counts | budget.facts())
     return {"rows": writer.rows, "rejected": dict(writer.reasons)} | tally.metrics()
 
@@ -104,7 +105,7 @@ def _forecast(run: Run, environment: Environment, teacher: TextBackend, prompts:
     ):
         pass
     forecast.announce(run.name, environment.budget)
-    run.facts["forecast"] = forecast.facts(environment.budget)
+    run.facts.update(forecast.facts(environment.budget))
 
 
 def _reject_until(prompt: Prompt | None, pending: "deque[Prompt | Rejection]", writer: DatasetWriter) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.records import Prompt
-from datagen.contracts.stage import check_out, find_methods, find_stages, load_method, load_stage
+from datagen.contracts.stage import Progress, check_out, find_methods, find_stages, load_method, load_stage
 
 # A stage that says when it runs, and waits for the end of its input.
 STAGE = '''
@@ -309,3 +310,25 @@ def test_what_is_no_method_is_refused_with_those_there_are(name: object):
         load_method("datagen.traces", name)
     with pytest.raises(ParamsError, match=r"no stage 'nonesuch'; there are .*prompts"):
         load_stage("nonesuch")
+
+
+def test_off_a_terminal_a_line_now_and_then_says_what_is_left(caplog: pytest.LogCaptureFixture):
+    """Nothing before it is due, and a note is made for the lines alone; 3 of 4 were done in the time that one takes."""
+    n_notes = 0
+
+    def note() -> str:
+        nonlocal n_notes
+        n_notes += 1
+        return "all well"
+
+    caplog.set_level("INFO", logger="datagen")
+    seldom = Progress("traces", 4, "prompts", log_every_s=3600)
+    for _ in range(4):
+        seldom.advance(1, note)
+    assert (seldom.done, n_notes, caplog.messages) == (4, 0, [])
+    often = Progress("traces", 4, "prompts", log_every_s=0)
+    often.advance(0, note)
+    often.advance(3, note)
+    first, second = caplog.messages
+    assert re.fullmatch(r"traces: 0 of 4 prompts, 0\.0 a second, all well", first)
+    assert re.fullmatch(r"traces: 3 of 4 prompts, less than a minute left, \d+\.\d a second, all well", second)

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,8 @@ def write_traces(path: Path, method: str, completions: dict[str, list[str | None
                     writer.reject(Rejection(id=id, stage="traces", reason="empty_answer", detail=""))
                 else:
                     best = text in marks["best"] if "best" in marks else None
-                    writer.write(
-                        Trace(
-                            id=id, prompt=prompt, sample_index=index, completion=text, teacher="tiny", score=0.5, best=best
-                        )
-                    )  # fmt: skip
+                    trace = Trace(id=id, prompt=prompt, sample_index=index, completion=text, teacher="tiny")
+                    writer.write(replace(trace, score=0.5, best=best))
     return path
 
 
