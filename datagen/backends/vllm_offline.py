@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request, TextBackend
@@ -29,10 +29,11 @@ from datagen.backends.transformers_models import template_message
 from datagen.contracts.errors import BackendError, MissingError
 from datagen.contracts.params import Params
 
+DEFAULT_MAX_LOGPROBS = 20  # of vllm.LLM
 _CONNECTION: JsonDict = {"connection": True}
 _OURS = {  # arguments of vllm.LLM that other parameters, or this module, give
-    "model", "tokenizer", "dtype", "max_model_len", "logprobs_mode", "tensor_parallel_size", "generation_config",
-    "hf_token",
+    "model", "tokenizer", "dtype", "max_model_len", "max_logprobs", "logprobs_mode", "tensor_parallel_size",
+    "generation_config", "hf_token",
 }  # fmt: skip
 
 
@@ -49,12 +50,20 @@ class Config(Params):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: int | None = Field(None, ge=1)
     logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0)  # at each token, with `logprobs`
     logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
     batch_invariant: bool = False
     engine_args: dict[str, Any] = Field(default_factory=dict)
     machine_args: dict[str, Any] = Field(default_factory=dict, json_schema_extra=_CONNECTION)
     tensor_parallel_size: int = Field(1, ge=1, json_schema_extra=_CONNECTION)
     block_size: int = Field(1024, ge=1, json_schema_extra=_CONNECTION)  # requests
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _check_top_logprobs(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("needs logprobs=true")
+        return value
 
     @field_validator("engine_args", "machine_args")
     @classmethod
@@ -110,6 +119,7 @@ class _Backend:
             "dtype": config.dtype,
             "max_model_len": config.max_model_len,
             "logprobs": config.logprobs,
+            "top_logprobs": config.top_logprobs,
             "logprobs_mode": config.logprobs_mode,
             "batch_invariant": config.batch_invariant,
             "engine_args": config.engine_args,
@@ -168,6 +178,7 @@ class _Backend:
                 self._engine = LLM(
                     model=str(self._model.folder),
                     dtype=config.dtype,
+                    max_logprobs=max(DEFAULT_MAX_LOGPROBS, config.top_logprobs),
                     logprobs_mode=config.logprobs_mode,
                     tensor_parallel_size=config.tensor_parallel_size,
                     generation_config="vllm",  # else the model's own defaults would join what the request says
@@ -205,22 +216,25 @@ class _Backend:
             max_tokens=sampling.max_new_tokens,
             stop=list(sampling.stop),
             seed=sampling.seed,
-            logprobs=0 if self._config.logprobs else None,  # of the drawn token alone
+            logprobs=self._config.top_logprobs if self._config.logprobs else None,  # beside the drawn token's
         )
 
     def _completion(self, output: Any) -> Completion:
         (drawn,) = output.outputs
         tokens = list(drawn.token_ids)
-        logprobs = None
+        logprobs = top_logprobs = None
         if drawn.logprobs is not None:
-            found = [position[token] for position, token in zip(drawn.logprobs, tokens, strict=True)]
-            logprobs = [(one.decoded_token or "", float(one.logprob)) for one in found]
+            logprobs = [_pair(position[token]) for position, token in zip(drawn.logprobs, tokens, strict=True)]
+        if drawn.logprobs is not None and (n_top := self._config.top_logprobs):
+            ranked = [sorted(position.values(), key=lambda one: one.rank) for position in drawn.logprobs]
+            top_logprobs = [[_pair(one) for one in position[:n_top]] for position in ranked]
         return Completion(
             text=drawn.text,
             finish_reason=drawn.finish_reason,
             n_prompt_tokens=len(output.prompt_token_ids),
             n_completion_tokens=len(tokens),
             logprobs=logprobs,
+            top_logprobs=top_logprobs,
             prompt_token_ids=list(output.prompt_token_ids),
             token_ids=tokens,
         )
@@ -231,3 +245,8 @@ class _Backend:
         count("requests", len(completions))
         count("prompt_tokens", sum(one.n_prompt_tokens or 0 for one in completions))
         count("completion_tokens", sum(one.n_completion_tokens or 0 for one in completions))
+
+
+def _pair(one: Any) -> tuple[str, float]:
+    """Token and log-prob; some ids have no text."""
+    return one.decoded_token or "", float(one.logprob)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import aiohttp
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 
 from datagen.backends import openai_api as client
@@ -63,7 +63,7 @@ class Config(Params):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: int | None = Field(None, ge=1)
     logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0)
+    top_logprobs: int = Field(0, ge=0)  # at each token, with `logprobs`
     logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
     max_prompt_logprobs_tokens: int = Field(4096, ge=1)
     batch_invariant: bool = False
@@ -75,6 +75,13 @@ class Config(Params):
     start_timeout_s: float = Field(1800.0, gt=0, json_schema_extra=_CONNECTION)
     max_restarts: int = Field(3, ge=0, json_schema_extra=_CONNECTION)  # of one run
     timeout_s: float = Field(3600.0, gt=0, json_schema_extra=_CONNECTION)  # of one attempt
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _check_top_logprobs(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("needs logprobs=true")
+        return value
 
     @field_validator("engine_args", "machine_args", mode="before")
     @classmethod
@@ -114,6 +121,7 @@ def vllm_server(config: Config, environment: Environment) -> Iterator[TextBacken
         "logprobs": config.logprobs,
         "extra_body": _extra_body(config),
         "timeout_s": config.timeout_s,
+        "first_byte_timeout_s": config.timeout_s,
     }
 
     def around(ask: Ask) -> Ask:
@@ -171,7 +179,7 @@ def _variables(program: Path, config: Config) -> dict[str, str]:
 
 
 def _extra_body(config: Config) -> dict[str, Any]:
-    top = {"top_logprobs": config.top_logprobs} if config.logprobs and config.top_logprobs else {}
+    top = {"top_logprobs": config.top_logprobs} if config.top_logprobs else {}
     return {"return_token_ids": True} | top | config.extra_body
 
 

@@ -62,7 +62,9 @@ class LLM:
             text = "".join(map(chr, ids))
             note("asked.jsonl", {"text": text} | one.__dict__)
             said = "" if text == "silent" else f"{one.seed} {text}"
-            logprobs = [{7: SimpleNamespace(decoded_token="t", logprob=-0.5)}] if one.logprobs == 0 else None
+            ranked = {9: ("u", -1.5, 2), 7: ("t", -2.5, 3), 8: (None, -0.5, 1)}
+            ranked = {i: SimpleNamespace(decoded_token=t, logprob=p, rank=r) for i, (t, p, r) in ranked.items()}
+            logprobs = None if one.logprobs is None else [ranked]  # the likeliest two, and the drawn one
             drawn = SimpleNamespace(text=said, token_ids=(7,), finish_reason="stop", logprobs=logprobs)
             outputs.append(SimpleNamespace(prompt_token_ids=ids, outputs=[drawn]))
         if self.n_calls == int(os.environ.get("FAKE_VLLM_HANG", 0)):
@@ -141,26 +143,28 @@ def node(tmp_path: Path, root: Path) -> Node:
 def test_every_row_once_with_its_ids(node: Node):
     """Two blocks; requests as vllm.LLM wants them, by hand; bad rows fail alone; the rerun loads no engine."""
     turns = [*(("user", f"number {i}") for i in range(5)), ("system", "be"), ("user", "silent"), ("user", "l" * 60)]
-    options = {"block_size": 4, "logprobs": True, "max_model_len": 60, "dtype": "float16"}
+    options = {"block_size": 4, "logprobs": True, "top_logprobs": 2, "max_model_len": 60, "dtype": "float16"}
     args = {"engine_args": {"quantization": "fp8"}, "machine_args": {"enforce_eager": True}, "tensor_parallel_size": 2}
     rows, counts = node.run(turns, **options, **args)
     for i, (answer, from_ledger) in enumerate(rows[:5]):
         text = f"number {i}"
         assert answer == {
             "text": f"{i} {text}", "finish_reason": "stop", "n_prompt_tokens": 8, "n_completion_tokens": 1,
-            "logprobs": [["t", -0.5]], "prompt_token_ids": list(text.encode()), "token_ids": [7],
+            "logprobs": [["t", -2.5]], "top_logprobs": [[["", -0.5], ["u", -1.5]]],
+            "prompt_token_ids": list(text.encode()), "token_ids": [7],
         }  # fmt: skip
         assert not from_ledger
     assert [answer for answer, _ in rows[5:]] == ["chat_template", "empty_answer", "prompt_too_long"]
     assert [one["text"] for one in node.noted("asked.jsonl")] == [*(f"number {i}" for i in range(5)), "silent"]
     assert node.noted("asked.jsonl")[3] == {
-        "text": "number 3", "temperature": 0.5, "top_p": 0.9, "max_tokens": 8, "stop": ["x"], "seed": 3, "logprobs": 0,
+        "text": "number 3", "temperature": 0.5, "top_p": 0.9, "max_tokens": 8, "stop": ["x"], "seed": 3, "logprobs": 2,
     }  # fmt: skip
     (load,) = node.noted("loads.jsonl")
     variables = load.pop("variables")
     assert load == {
         "model": str(node.folder / "tiny"), "dtype": "float16", "logprobs_mode": "raw_logprobs", "max_model_len": 60,
-        "tensor_parallel_size": 2, "generation_config": "vllm", "quantization": "fp8", "enforce_eager": True,
+        "max_logprobs": 20, "tensor_parallel_size": 2, "generation_config": "vllm", "quantization": "fp8",
+        "enforce_eager": True,
     }  # fmt: skip
     assert (variables["VLLM_ENABLE_V1_MULTIPROCESSING"], variables["VLLM_BATCH_INVARIANT"]) == ("0", "0")
     assert (counts["requests"], counts["batches"], counts["ledger_hits"]) == (6, 2, 0)
@@ -220,6 +224,7 @@ def test_without_vllm(tmp_path: Path):
         ({"machine_args": {"dtype": "float16"}}, "machine_args: .* dtype"),
         ({"engine_args": {"model": "x"}}, "engine_args: .* model"),
         ({"block_size": 0}, "block_size"),
+        ({"top_logprobs": 5}, "top_logprobs: .*logprobs=true"),
     ],
 )
 def test_bad_params(given: dict[str, Any], named: str):

@@ -274,6 +274,7 @@ def test_a_long_prompt_with_log_probs_is_refused(fake: FakeVllm, model: Path, le
         ({"engine_args": ["--max-logprobs=5"]}, "--max-logprobs"),
         ({"tensor_parallel_size": 0}, "tensor_parallel_size"),
         ({"logprobs_mode": "mine"}, "logprobs_mode"),
+        ({"top_logprobs": 5}, "top_logprobs: .*logprobs=true"),
     ],
 )
 def test_bad_params(given: dict[str, Any], named: str):
