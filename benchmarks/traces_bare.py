@@ -32,4 +32,5 @@ async def ask_all(base_url: str, prompts: str, out: str, concurrency: int) -> No
 
 
 if __name__ == "__main__":
-    asyncio.run(ask_all(*sys.argv[1:4], int(sys.argv[4])))
+    _, base_url, prompts, out, concurrency = sys.argv
+    asyncio.run(ask_all(base_url, prompts, out, int(concurrency)))

@@ -48,6 +48,7 @@ class ChatServer:
         asked: how often each body came, by its canonical JSON.
         headers: of the last request.
         peak: most requests in flight at once.
+        metrics: what it says of itself, where it does.
     """
 
     def __init__(self) -> None:
@@ -58,6 +59,7 @@ class ChatServer:
         self.bodies: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
         self.peak = 0
+        self.metrics = ""
         self._in_flight = 0
 
     @property
@@ -86,6 +88,10 @@ class ChatServer:
         """GET /v1/models."""
         return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]})
 
+    async def show_metrics(self, request: web.Request) -> web.Response:
+        """GET /metrics."""
+        return web.Response(text=self.metrics) if self.metrics else web.Response(status=404)
+
 
 @contextmanager
 def running() -> Iterator[ChatServer]:
@@ -99,6 +105,7 @@ def running() -> Iterator[ChatServer]:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/chat/completions", server.chat)
         app.router.add_get("/v1/models", server.models)
+        app.router.add_get("/metrics", server.show_metrics)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

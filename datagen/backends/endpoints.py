@@ -5,8 +5,8 @@ multiplicative decrease (D.-M. Chiu, R. Jain. Analysis of the increase and decre
 in computer networks. 1989), steered by what a server shows:
 
 - It rejects (429, 503) or lets time out: the limit falls, once for all requests that were sent before it fell, to nine
-  tenths or to what the server kept of them, whichever is less, and by no more than half. Towards a limit that was
-  rejected it grows slowly: an eighth of a request for each round of answers, a whole one elsewhere.
+  tenths or to what the server kept of them, whichever is less, and by no more than half. Within one of a limit that
+  was rejected it grows by an eighth of a request for each round of answers, elsewhere by a whole one.
 - An answer takes more than half of the time that it has: nine tenths.
 - vLLM says in its metrics that a tenth of the limit waits, twice in a row, or that its KV cache is full: nine tenths,
   and no growth meanwhile.
@@ -83,8 +83,12 @@ class Replica:
     @property
     def room(self) -> int:
         """Requests that it may take now."""
-        most = 1 if self._n_refused else int(self.limit)
-        return max(0, most - self.in_flight)
+        return max(0, (1 if self._n_refused else self.whole_limit) - self.in_flight)
+
+    @property
+    def whole_limit(self) -> int:
+        """The limit without its fraction, which is a sum of rounded steps."""
+        return int(self.limit + 1e-9)
 
     @property
     def load(self) -> float:
@@ -100,9 +104,9 @@ class Replica:
         self._n_refused, self._rests_until = 0, 0.0
         if now - sent_at > SLOW_ANSWER_SHARE * timeout_s:
             self._cut(sent_at, now, self.limit * DECREASE)
-        elif not self._is_full and self.in_flight >= int(self.limit):
-            step = 1.0 if self.limit < self._ceiling - 1 else SLOW_GROWTH
-            self.limit = min(self._most, self.limit + step / self.limit)
+        elif not self._is_full and self.in_flight >= self.whole_limit:
+            is_near = -1 <= self.limit - self._ceiling <= 1
+            self.limit = min(self._most, self.limit + (SLOW_GROWTH if is_near else 1.0) / self.whole_limit)
 
     def rejected(self, sent_at: float, now: float) -> None:
         """It rejected a request, or let it time out, which still counts as in flight."""
@@ -167,7 +171,7 @@ class Replicas:
 
     def _choose(self, now: float) -> Replica | None:
         if len(self.all) == 1:
-            return self.all[0] if self.all[0].in_flight < int(self.all[0].limit) else None
+            return self.all[0] if self.all[0].in_flight < self.all[0].whole_limit else None
         up = [one for one in self.all if one.rests_until() <= now] or [min(self.all, key=Replica.rests_until)]
         return min((one for one in up if one.room), key=lambda one: one.load, default=None)
 
