@@ -6,11 +6,15 @@ backend's), each of which takes the keys it declares; a key that none of them de
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, cast
 
 import yaml
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some reads every package's metadata
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datagen.contracts.errors import ParamsError
