@@ -16,7 +16,6 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 def render(figures: Figures) -> str:
     """The whole page."""
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     body = (
         _header(figures),
         funnel(figures.steps),
@@ -27,19 +26,26 @@ def render(figures: Figures) -> str:
         _runs(figures.runs),
         _origins(figures),
     )
+    footer = "<code>datastill why ID</code> tells the whole way of any row shown here."
+    return document("datastill: from prompts to a trained student", "".join(body), footer)
+
+
+def document(title: str, body: str, footer: str) -> str:
+    """A page complete in itself; the arguments are HTML."""
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>datastill: from prompts to a trained student</title>
+<title>{title}</title>
 <style>
 {style}</style>
 </head>
 <body>
 <main>
-{"".join(body)}<footer><code>datastill why ID</code> tells the whole way of any row shown here.</footer>
+{body}<footer>{footer}</footer>
 </main>
 </body>
 </html>
@@ -69,6 +75,8 @@ def _header(figures: Figures) -> str:
         "answer tokens": figures.tokens[1],
     }
     shown = "".join(f"<div><dd>{value:,}</dd><dt>{label}</dt></div>" for label, value in tiles.items())
+    if (each := (figures.runs.get("verify") or {}).get("cost_per_verified_row")) is not None:
+        shown += f"<div><dd>{each:.6g}</dd><dt>cost of a verified answer</dt></div>"
     return (
         f'<header>\n<p class="brand">datastill</p>\n<h1>{headline}</h1>\n<p class="lead">{lead}</p>\n'
         f'<dl class="tiles">{shown}</dl>\n</header>\n'

@@ -2,8 +2,8 @@
 
 Each teacher is a folder under --verified, named after it, that verify wrote. Figures are over the prompts that every
 teacher was asked; answers to others are rejections. With --traces, the same folders as the traces stage wrote them,
-attempts at which a teacher said nothing count too. The output holds a Measurement for each answer, and
-`figures.json`, `histogram.json` and `orderings.json`.
+attempts at which a teacher said nothing count too. The output holds a Measurement for each answer, the
+page `index.html`, and `figures.json`, `histogram.json` and `orderings.json`.
 """
 
 import json
@@ -17,6 +17,7 @@ from pydantic import Field
 from datagen.comparison import figures, scorer
 from datagen.comparison.figures import Price
 from datagen.comparison.ordering import compare_orders
+from datagen.comparison.page import render
 from datagen.comparison.repetition import is_looping, repeated_share
 from datagen.comparison.teachers import answers, find_teachers, is_judged, prompts, unanswered
 from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
@@ -26,7 +27,7 @@ from datagen.contracts.records import Measurement, Rejection, trace_from_row
 from datagen.contracts.stage import Run, Stage, main
 from datagen.report.figures import ALL
 
-BLOCK_TRACES = 256  # measured at once
+BLOCK_TRACES = 64  # measured at once
 
 
 class Config(Params):
@@ -81,7 +82,8 @@ def run(run: Run) -> dict[str, Any]:
                  "answered": False, "verified": False}
                 for prompt, index in missing.get(name, ()) if prompt in shared
             ]  # fmt: skip
-        metrics = _count(attempts, config, writer, stopped={n for n, path in traces.items() if _is_stopped(path)})
+        stopped = {name for name, path in traces.items() if _is_stopped(path)}
+        metrics = _count(attempts, config, writer, stopped=stopped, scorer_name=str(scoring.identity["model"]))
     return metrics | {"rows": writer.rows, "rejected": dict(writer.reasons)}
 
 
@@ -151,7 +153,9 @@ def _is_stopped(traces: Path) -> bool:
     return read_manifest(traces).get("method") == "until_verified"
 
 
-def _count(attempts: list[dict[str, Any]], config: Config, writer: DatasetWriter, stopped: set[str]) -> dict[str, Any]:
+def _count(
+    attempts: list[dict[str, Any]], config: Config, writer: DatasetWriter, *, stopped: set[str], scorer_name: str
+) -> dict[str, Any]:
     """Figures as metrics; the same in rows, histograms and orderings as files of the output."""
     import polars as pl
 
@@ -164,6 +168,7 @@ def _count(attempts: list[dict[str, Any]], config: Config, writer: DatasetWriter
         for family, row in of.items()
     ]
     histogram = figures.histogram(frame)
+    writer.attach("index.html", render(counted, histogram, orderings, scorer_name))
     for name, content in (("figures", in_rows), ("histogram", histogram), ("orderings", orderings)):
         writer.attach(f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return {

@@ -123,7 +123,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path, scorer: Path):
     first, second = ({f.name: f.read_bytes() for f in (tmp_path / out).iterdir()} for out in ("one", "two"))
     assert first == second
     held = read_manifest(tmp_path / "one")
-    assert {"figures.json", "histogram.json", "orderings.json"} < held["files"].keys()
+    assert {"figures.json", "histogram.json", "orderings.json", "index.html"} < held["files"].keys()
     assert set(held["inputs"]) == {"verified/long", "verified/short"} and held["scorer"]["model"] == "silent"
 
 
