@@ -155,6 +155,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     arguments = _parser(stage).parse_args(argv)
     start = time.monotonic()
     _collect_seldom()
+    _wake_by_ctrl_c()
     try:
         _die_with_dvc()
         _check_interpreter()
@@ -180,6 +181,13 @@ def _collect_seldom() -> None:
     """What is imported stays, and an event loop makes few cycles: looking for garbage was 5 % of a run's CPU."""
     gc.freeze()
     gc.set_threshold(OBJECTS_A_COLLECTION, *gc.get_threshold()[1:])
+
+
+def _wake_by_ctrl_c() -> None:
+    """Put Python's handler of Ctrl-C back in the place that polars takes: by its own, no wait for an answer ends."""
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where a shell has it ignored
+    if is_ours and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def find_stages() -> dict[str, str]:

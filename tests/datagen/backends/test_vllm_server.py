@@ -208,6 +208,22 @@ def test_sigkill_of_our_own_process_leaves_nothing(fake: FakeVllm, model: Path, 
     assert len(fake.starts()) == 2
 
 
+def test_ctrl_c_ends_the_wait_for_a_server(fake: FakeVllm, model: Path, tmp_path: Path):
+    """As a stage, which says that what was done is kept; the exit code is a shell's for SIGINT."""
+    (tmp_path / "prompts.jsonl").write_text('{"id": "a", "prompt": "x"}\n')
+    words = ["--prompts", "prompts.jsonl", "--out", "out", "--set", "backend=vllm_server", "machine_args=--never-ready"]
+    command = [sys.executable, "-m", "datagen.stages.traces", *words, f"model={model}"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background has it ignored
+    )  # fmt: skip
+    assert wait_until(lambda: bool(fake.starts()))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "stopped; what was done is kept" in said
+
+
 def test_where_vllm_is_looked_for(fake: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Named by program, environment or interpreter; else the project's, else PATH's; a wrong name is never replaced."""
     interpreter = fake.program.with_name("python")
