@@ -29,7 +29,7 @@ _ATTEMPT = re.compile(r"(?P<prompt>.+)#\d+\.[0-9a-f]{8}")  # a trace's id, as da
 _KINDS = {"completion": "trace", "status": "verdict", "reason": "rejection", "messages": "prompt"}
 _PROMPT = ("id", "family", "messages", "reference", "constraints", "tools", "source", "info")
 _TRACE = ("id", "sample_index", "teacher", "seed", "request_key", "finish_reason", "n_prompt_tokens",
-          "n_completion_tokens", "reasoning", "completion", "tool_calls")  # fmt: skip
+          "n_completion_tokens", "reasoning", "completion", "tool_calls", "score", "best")  # fmt: skip
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")
 
 Row = dict[str, Any]
@@ -274,6 +274,9 @@ def _story(attempt: Mapping[str, Any], datasets: Mapping[str, Row]) -> Iterator[
         n_tokens = f"{n} tokens" if (n := attempt["n_completion_tokens"]) is not None else None
         end = ", ".join(filter(None, (attempt["finish_reason"], n_tokens)))
         yield _line("answer", attempt["completion"]).append(f"  ({end})" if end else "", style="dim")
+    if attempt.get("score") is not None:
+        chosen = {True: ", the best of its prompt", False: ", not the best of its prompt"}.get(attempt["best"], "")
+        yield _line("score", f"{attempt['score']:g}{chosen}")
     if attempt["kept_in"]:
         yield _line("in", ", ".join(attempt["kept_in"]))
     for verdict in attempt["verdicts"]:

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from datagen.contracts.dataset import DatasetWriter
+from datagen.contracts.records import Prompt, Trace
+
 DATASTILL = Path(sys.executable).with_name("datastill")
 
 
@@ -86,3 +89,15 @@ def test_text_of_a_model_cannot_steer_the_terminal(pipeline: Path):
     assert "\x1b" not in shown and "\\x1b[31m" in shown and "[bold]" in shown
     for expected in ("keywords:existence", "temperature 0.5", "models/student", "the server fell over"):
         assert expected in shown
+
+
+def test_a_score_and_whether_it_was_the_best_are_shown(tmp_path: Path):
+    """As best_of_n marks them; attempts of other methods say nothing of a score."""
+    prompt = Prompt(id="p", messages=[{"role": "user", "content": "3 + 4?"}])
+    with DatasetWriter(tmp_path / "data" / "traces", Trace, {"stage": "traces", "method": "best_of_n"}) as writer:
+        writer.read(3)
+        for index, (score, best) in enumerate([(0.5, False), (1.0, True), (None, None)]):
+            writer.write(Trace(id=f"p#{index}.0000000{index}", prompt=prompt, completion="7", score=score, best=best))
+    shown = why(tmp_path, "p").stdout.split("attempt")[1:]
+    assert ["not the best" in one for one in shown] == [True, False, False]
+    assert ["score     1, the best" in one for one in shown] == [False, True, False]
