@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypedDict
 
 import polars as pl
@@ -284,11 +285,8 @@ Record = Prompt | Trace | Verdict | Rejection | Measurement | Repair
 def to_row(record: Record) -> dict[str, Any]:
     """The record as a flat row with the columns of its SCHEMA."""
     if isinstance(record, Trace):
-        row = {name: getattr(record, name) for name in _TRACE_ONLY}
-        prompt = record.prompt
-        row["prompt_id"] = prompt.id
-        row.update((name, getattr(prompt, name)) for name in _PROMPT_ONLY)
-        return row
+        values = (*_of_trace(record), *_of_prompt(record.prompt))
+        return dict(zip(_TRACE_COLUMNS, values, strict=True))
     return {name: getattr(record, name) for name in type(record).SCHEMA}
 
 
@@ -334,6 +332,9 @@ def content_id(messages: Sequence[Message], *more: str | None) -> str:
 
 _TRACE_ONLY = tuple(f.name for f in fields(Trace) if f.name != "prompt")
 _PROMPT_ONLY = tuple(name for name in Prompt.SCHEMA if name != "id")
+_TRACE_COLUMNS = (*_TRACE_ONLY, "prompt_id", *_PROMPT_ONLY)
+_of_trace = attrgetter(*_TRACE_ONLY)
+_of_prompt = attrgetter("id", *_PROMPT_ONLY)
 
 
 def _without_nulls(message: Mapping[str, Any]) -> Message:

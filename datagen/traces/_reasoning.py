@@ -53,7 +53,8 @@ def split(answer: Completion, params: ReasoningParams) -> Completion | Failure:
     if params.reasoning_tags and not answer.reasoning:
         start, end = params.reasoning_tags
         reasoning, text = split_text(answer.text, start, end)
-        answer = replace(answer, reasoning=reasoning or None, text=text)
+        if reasoning or text != answer.text:
+            answer = replace(answer, reasoning=reasoning or None, text=text)
     has_answer = bool(answer.text.strip() or answer.tool_calls)
     ending = f"finish_reason is {answer.finish_reason}"
     if not has_answer and not answer.reasoning:
