@@ -23,22 +23,24 @@ def compare_orders(
     Returns:
         `overall` and `family_mean`, the teachers from the lowest figure to the highest, the second by the mean of the
         families' figures, each family weighing the same; `families`, for each its order, and `flipped`, the pairs of
-        teachers that stand the other way round overall; `agrees`, whether no family flips a pair; `n_agree` of
-        `n_families`. Equal figures flip nothing.
+        teachers that stand the other way round overall; `n_agree` of the `n_families` in which two teachers at least
+        have a figure flip no pair; `agrees`, whether all of them do, None where there is none. Equal figures flip
+        nothing.
     """
     families = {
         family: {"order": _order(values), "flipped": flipped_pairs(values, overall)}
         for family, values in by_family.items()
     }
-    n_agree = sum(not one["flipped"] for one in families.values())
+    comparable = [one for one in families.values() if len(one["order"]) > 1]
+    n_agree = sum(not one["flipped"] for one in comparable)
     means = {teacher: _mean([values.get(teacher) for values in by_family.values()]) for teacher in overall}
     return {
         "overall": _order(overall),
         "family_mean": _order(means),
         "families": families,
-        "n_families": len(families),
+        "n_families": len(comparable),
         "n_agree": n_agree,
-        "agrees": n_agree == len(families),
+        "agrees": n_agree == len(comparable) if comparable else None,
     }
 
 

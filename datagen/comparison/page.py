@@ -117,7 +117,7 @@ def _orders(orderings: Mapping[str, Any]) -> str:
     rows = "".join(
         f'<tr><th scope="row">{text(FIGURES[name][0])}</th><td>{text(", ".join(order["overall"])) or "none"}</td>'
         f"<td>{text(', '.join(order['family_mean'])) or 'none'}</td>"
-        f'<td class="number">{order["n_agree"]} of {order["n_families"]}</td></tr>\n'
+        f'<td class="number">{_share(order["n_agree"], order["n_families"])}</td></tr>\n'
         for name, order in orderings.items()
     )
     return section(
@@ -127,6 +127,10 @@ def _orders(orderings: Mapping[str, Any]) -> str:
         '<div class="scroll"><table class="facts"><thead><tr><th></th><th>overall</th><th>by families</th>'
         f'<th class="number">families that agree</th></tr></thead><tbody>{rows}</tbody></table></div>',
     )
+
+
+def _share(n: int, of: int) -> str:
+    return f"{n} of {of}" if of else "none"
 
 
 def _colour(i: int, n: int, attribute: str = "background") -> str:

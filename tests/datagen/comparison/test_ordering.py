@@ -36,6 +36,7 @@ def test_simpsons_paradox():
 def test_what_is_equal_or_unknown_flips_nothing():
     overall = {"a": 1.0, "b": 2.0, "c": None}
     found = compare_orders({"x": {"a": 5.0, "b": 5.0, "c": 9.0}, "y": {"a": None, "b": 1.0}}, overall)
-    assert found["agrees"] and found["overall"] == ["a", "b"]
+    assert found["agrees"] and found["n_families"] == 1 and found["overall"] == ["a", "b"]
+    assert compare_orders({"x": {"a": 1.0, "b": None}}, overall)["agrees"] is None
     assert found["family_mean"] == ["b"]  # of a there is no figure in y, so its mean would be over other families
     assert flipped_pairs({"a": 2.0, "b": 1.0}, overall) == [["a", "b"]]
