@@ -1,4 +1,4 @@
-"""The ledger: durable answers a second, syncs an answer, and memory to read a million back.
+"""The ledger: durable answers a second, syncs an answer, time and memory to read, check, export and import a million.
 
     python -m benchmarks.ledger [--out FILE.json] [--folder DIR] [--rows N] [--writes N]
 
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,24 @@ def read(path: Path, n: int) -> dict[str, float]:
     }
 
 
+def keep(step: str, path: Path, n: int) -> dict[str, float]:
+    """One step of `datastill ledger` over `n` answers; an import goes into a ledger of its own."""
+    from datagen.ledger_exchange import export_answers, import_answers  # here: they bring polars, in memory too
+    from datagen.ledger_upkeep import verify
+
+    steps: dict[str, Callable[[], object]] = {
+        "verify": lambda: verify(path),
+        "export": lambda: export_answers(path, path.with_name("exported")),
+        "import": lambda: import_answers(path.with_name("again.sqlite"), path.with_name("exported")),
+    }
+    start_s = time.perf_counter()
+    steps[step]()
+    return {
+        "answers_per_s": n / (time.perf_counter() - start_s),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
 def disk(path: Path, n: int) -> dict[str, float]:
     """What the disk alone allows."""
     group = answer(0) * N_WRITERS
@@ -216,6 +234,8 @@ def measure(folder: Path, n_writes: int, n_rows: int) -> list[dict[str, Any]]:
                     "peak_memory_mb": found["peak_memory_mb"],
                 }
             )
+        for step in ("verify", "export", "import"):
+            rows.append({"case": f"{step} {n:,}", **child("keep", step, path, n)})
     return rows
 
 
@@ -234,6 +254,8 @@ def main() -> None:
                 result = write(case, Path(path), int(first), int(n))
             case ["read", path, n]:
                 result = read(Path(path), int(n))
+            case ["keep", step, path, n]:
+                result = keep(step, Path(path), int(n))
             case ["disk", path, n]:
                 result = disk(Path(path), int(n))
             case other:

@@ -16,6 +16,7 @@ Beside `ledger.sqlite` lie SQLite's `-wal` and `-shm`, and `-turn` and `-claims`
 import asyncio
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -30,6 +31,8 @@ from typing import Any, Self
 from datagen.backends.claims import Claims, Turn
 from datagen.backends.ledger_file import KEY_BYTES, checksum, connect, create, explained, ledger_path, turn_of
 from datagen.contracts.errors import DataError
+
+log = logging.getLogger(__name__)
 
 __all__ = ["POLL_S", "Claimed", "Ledger", "ledger_path", "request_key"]
 
@@ -268,7 +271,10 @@ class Ledger:
                 group.end(error)
             else:
                 group.end(stored)
-                self._claims.release(group.answers)  # each gives Python's lock away, so after all are told
+                try:
+                    self._claims.release(group.answers)  # each gives Python's lock away, so after all are told
+                except OSError as error:  # the answers are stored; to others their keys are answered, claimed or not
+                    log.warning("ledger %s: claims stay until this process ends (%s)", self.path, error)
 
     def _commit(self, group: _Group) -> dict[bytes, bytes]:
         """Returns what stands under the keys of the group's answers afterwards."""
