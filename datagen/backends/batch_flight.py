@@ -204,17 +204,18 @@ class Flight:
     def _create(self, file: BinaryIO, purchases: Mapping[bytes, Purchase]) -> None:
         """Upload, write down, create, acknowledge: in this order, so that a kill between any two loses nothing."""
         keys = list(purchases)
-        is_created = False
+        record: Record | None = None
         try:
             file_id = self._run(self._server.upload(file))
             epoch = self._queue[keys[0]].sampling.cache_epoch
             record = self._journal.write(file_id, keys, epoch)
-            is_created = True  # or may be, whatever comes
             created = self._run(self._server.create(file_id, record.token, window=self._config.completion_window))
             record.acknowledge(str(created["id"]))
         except BaseException:
-            if not is_created:
+            if record is None:
                 _free(purchases.values())
+            else:  # the batch may be there: the next run looks
+                record.close()
             self._environment.budget.settle(purchases.values())
             raise
         self._environment.count("requests", len(keys))

@@ -130,7 +130,7 @@ class BatchServer:
             target.seek(0)
             target.truncate()
             async with self._session.get(self._url(f"files/{file_id}/content"), allow_redirects=False) as response:
-                if not response.ok:
+                if response.status // 100 != 2:
                     raise self._sorted(response.status, response.headers, await response.read())
                 async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                     target.write(chunk)
@@ -146,16 +146,16 @@ class BatchServer:
             url = url.update_query(params)
         async with self._session.request(method, url, allow_redirects=False, **sent) as response:
             reply = await response.read()
-            if not response.ok:
+            if response.status // 100 != 2:
                 raise self._sorted(response.status, response.headers, reply)
         try:
             content = json.loads(reply)
-            if path == "batches" and method == "GET":
-                content["data"][:0]  # a list
-            else:
-                content["id"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _Unclear(f"reply of status 200 to {method} {path}: {type(error).__name__}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise _Unclear(f"reply to {method} {path}: {type(error).__name__}: {error}") from None
+        needed = {"files": {"id"}, "batches": {"id", "status"}}[path.partition("/")[0]]
+        needed = {"data"} if (method, path) == ("GET", "batches") else needed
+        if not isinstance(content, dict) or not needed <= content.keys():
+            raise _Unclear(f"reply to {method} {path}: expected {', '.join(sorted(needed))}")
         return content
 
     def _sorted(self, status: int, headers: Mapping[str, str], reply: bytes) -> Exception:

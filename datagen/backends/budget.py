@@ -151,6 +151,40 @@ class Purchase:
         )
 
 
+class Bill:
+    """What the answers of a dataset cost at the prices that its manifest holds, whichever run bought them.
+
+    Attempts without an answer are in no dataset, and so in no bill.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = params
+        self._tokens = Tokens()
+        self._n_estimated = 0
+        self.has_prices = cost(Tokens(), params) is not None
+
+    def add(
+        self, n_prompt_tokens: int | None, n_completion_tokens: int | None, messages: Sequence[Message],
+        tools: str | None, *texts: str | None,
+    ) -> None:  # fmt: skip
+        """One answer; see `Purchase.answered`."""
+        purchase = Purchase(Tokens())
+        purchase.answered(n_prompt_tokens, n_completion_tokens, messages, tools, *texts)
+        self._tokens += purchase.paid
+        self._n_estimated += purchase.estimated
+
+    def figures(self, n_verified: int) -> dict[str, Any]:
+        """In all and for each of `n_verified` rows, and how many answers count by estimate; empty without prices."""
+        total = cost(self._tokens, self._params, price_share=price_share(self._params))
+        if total is None:
+            return {}
+        return {
+            "total": float(total),
+            "per_verified_row": float(total / n_verified) if n_verified else None,
+            "answers_with_estimated_usage": self._n_estimated,
+        }
+
+
 class Budget:
     """The spending of one run; every method may be called from any thread."""
 
@@ -255,15 +289,14 @@ class Budget:
         return spent
 
     def facts(self) -> dict[str, Any]:
-        """For the run's metrics; cost is None where no price is known."""
+        """For the run's metrics: tokens, and cost where prices are known."""
         paid = self.cost(self.spent)
         return {
             "spent_prompt_tokens": self.spent.prompt,
             "spent_completion_tokens": self.spent.completion,
-            "spent_cost": None if paid is None else float(paid),
             "answers_with_estimated_usage": self.n_estimated,
             "attempts_counted_with_their_most": self.n_unknown,
-        }
+        } | ({} if paid is None else {"spent_cost": float(paid)})
 
     def _set_apart(self, most: Tokens) -> Purchase:
         purchase = Purchase(most, self._surplus)

@@ -55,12 +55,11 @@ class Forecast:
         """For the run's metrics."""
         price = budget.cost(self.tokens)
         return {
-            "requests": self.n_requests,
-            "answered_by_ledger": self.n_answered,
-            "prompt_tokens": self.tokens.prompt,
-            "completion_tokens_at_most": self.tokens.completion,
-            "cost_at_most": None if price is None else float(price),
-        }
+            "forecast_requests": self.n_requests,
+            "forecast_ledger_hits": self.n_answered,
+            "forecast_prompt_tokens": self.tokens.prompt,
+            "forecast_completion_tokens": self.tokens.completion,
+        } | ({} if price is None else {"forecast_cost": float(price)})
 
     def announce(self, stage: str, budget: Budget) -> None:
         """Tell the log."""

@@ -120,9 +120,11 @@ class _Backend:
         rows.sort(key=lambda row: len(row.prompt))
         for start in range(0, len(rows), self._config.batch_size):
             batch = rows[start : start + self._config.batch_size]
-            keys = [row.key for row in batch]
+            wanted = {row.key: row.request for row in batch}
             epoch = batch[0].request.sampling.cache_epoch
-            answers |= answer_batch(self._environment, keys, lambda _, batch=batch: self._run_batch(batch), epoch=epoch)
+            answers |= answer_batch(
+                self._environment, wanted, lambda _, batch=batch: self._run_batch(batch), epoch=epoch
+            )  # fmt: skip
         return answers
 
     def _encode(self, request: Request) -> list[int] | Failure:

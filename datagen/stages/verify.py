@@ -4,18 +4,20 @@ Besides the kept Traces the dataset holds `verdicts.parquet`, a row for each tra
 that were dropped, so that another threshold, preference pairs and a look at what was wrong need no second place.
 
 The metrics hold what the attempts at a prompt say together, see `datagen.verify.attempts`: `pass_at_k`, and the
-expected share of `lucky_passes` where answers can be guessed.
+expected share of `lucky_passes` where answers can be guessed; and where the traces were bought at known prices, their
+`cost`, also for each row that is kept.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from datagen.backends.budget import Bill
 from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
@@ -73,6 +75,7 @@ def run(run: Run) -> dict[str, Any]:
     tables = {"verdicts": Verdict, "rejected": Trace}
     tally = _Tally()
     source = _Source.of(run.inputs["traces"])
+    bill = Bill(source.prices)
     if source.stopped and config.min_agreement > 1:
         raise ParamsError(
             "min_agreement: until_verified stops at the first pass, so no two attempts can agree; sample a fixed "
@@ -100,6 +103,8 @@ def run(run: Run) -> dict[str, Any]:
                 writer.write(trace)
             tally.count(trace, verdict, not item.dropped)
             attempts.count(trace, verdict, verdict.score >= config.threshold)
+            if bill.has_prices:
+                _add_to(bill, trace)
             bar.advance(1, note=f"{tally.n_kept} kept")
         tally.check_errors(config)
         metrics = tally.metrics()
@@ -107,6 +112,9 @@ def run(run: Run) -> dict[str, Any]:
             metrics["pass_at_k"] = attempts.pass_at_k(stopped=source.stopped)
             if lucky := attempts.lucky_passes():
                 metrics["lucky_passes"] = lucky
+        if bill.has_prices:
+            metrics["cost"] = bill.figures(tally.n_kept)
+            run.facts.update({f"cost_{name}": value for name, value in metrics["cost"].items()})
     return {"rows": writer.rows, "rejected": dict(writer.reasons)} | metrics
 
 
@@ -119,12 +127,14 @@ class _Source:
         stopped: whether a prompt's attempts ended on success.
         is_filtered: whether the failed attempts are gone, so that what is left says nothing of a rate.
         teacher: the model asked, where the traces stage wrote it.
+        prices: its params, which hold what a token cost.
     """
 
     path: Path
     stopped: bool = False
     is_filtered: bool = False
     teacher: str = ""
+    prices: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def of(cls, path: Path) -> "_Source":
@@ -136,6 +146,7 @@ class _Source:
             stopped=manifest.get("method") == "until_verified",
             is_filtered=manifest.get("stage") == "verify",
             teacher=str(manifest.get("teacher", {}).get("model", "")),
+            prices=manifest.get("params", {}),
         )
 
     def bad_answers(self) -> Iterator[str]:
@@ -144,6 +155,12 @@ class _Source:
             for row in iterate(self.path, "rejections"):
                 if row["reason"] in BAD_ANSWERS:
                     yield row["id"].rpartition("#")[0]
+
+
+def _add_to(bill: Bill, trace: Trace) -> None:
+    prompt = trace.prompt
+    texts = (trace.completion, trace.reasoning, trace.tool_calls)
+    bill.add(trace.n_prompt_tokens, trace.n_completion_tokens, prompt.messages, prompt.tools, *texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,17 @@ from datagen.backends.budget import (
 from datagen.backends.forecast import Forecast
 from datagen.backends.ledger import Ledger
 from datagen.backends.openai_api import Config, openai_api
+from datagen.backends.scripted import Config as Scripted
+from datagen.backends.scripted import scripted
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.params import validate
-from datagen.contracts.records import Message
+from datagen.contracts.records import Message, Prompt, Trace
+from datagen.contracts.stage import main
+from datagen.stages.report import STAGE as REPORT
+from datagen.stages.verify import STAGE as VERIFY
 from tests.chat_server import ChatServer, late, reply, running
+from tests.datagen.conftest import write_pipeline
 
 PRICES = {"price_per_million_prompt_tokens": 0.1, "price_per_million_completion_tokens": 0.3}
 
@@ -199,8 +206,19 @@ def test_a_forecast_counts_what_the_ledger_lacks(tmp_path: Path):
     assert (forecast.n_requests, forecast.n_answered) == (2, 2)
     assert forecast.tokens == Tokens(2 + 4 + 1 + 4, 30)
     budget = Budget(BudgetParams.model_validate(PRICES), price_share=0.5)
-    assert forecast.facts(budget)["cost_at_most"] == pytest.approx((11 * 0.1 + 30 * 0.3) / 1e6 / 2, rel=1e-12)
+    assert forecast.facts(budget)["forecast_cost"] == pytest.approx((11 * 0.1 + 30 * 0.3) / 1e6 / 2, rel=1e-12)
     assert "cost of at most about 0.000005" in forecast.describe(budget)
+
+
+def test_a_batch_is_asked_whole_or_not_at_all(tmp_path: Path):
+    """The scripted backend, 4 at a time: 3 words a prompt and 8 an answer, so a batch costs 44 and may cost 432."""
+    with Ledger.open(tmp_path / "l.sqlite") as ledger:
+        environment = Environment(ledger=ledger, concurrency=4, budget=Budget(BudgetParams(max_total_tokens=550)))
+        said = r"max_total_tokens=550: 36 prompt and 96 completion tokens spent"
+        requests = (ask(f"one two {i:03}", 17) for i in range(40))
+        with scripted(Scripted(backend="scripted"), environment) as backend, pytest.raises(BudgetSpent, match=said):
+            list(backend.generate(requests))
+        assert len(ledger) == 12
 
 
 # The stage, as a process of its own.
@@ -242,9 +260,65 @@ def test_the_stage_stops_at_its_budget_and_goes_on(server: ChatServer, tmp_path:
     assert f"{60 - n_bought} requests" in said and f"{n_bought} more in the ledger" in said
     assert (server.n_requests, set(server.asked.values())) == (60, {1})
     facts = json.loads((tmp_path / "out.run.json").read_text())
-    assert facts["forecast"]["requests"] == 60 - n_bought == facts["requests"]
+    assert facts["forecast_requests"] == 60 - n_bought == facts["requests"]
     assert facts["spent_completion_tokens"] == 3 * (60 - n_bought)
     manifest = (tmp_path / "out/manifest.json").read_bytes()
     run_stage(server, tmp_path, *prices)
     assert (tmp_path / "out/manifest.json").read_bytes() == manifest
     assert json.loads((tmp_path / "out.run.json").read_text())["spent_cost"] == 0
+
+
+# What the rows cost, in verify's metrics and in the report.
+
+
+def write_traces(folder: Path, params: dict[str, Any]) -> Path:
+    """Two right answers, one of which has no usage, and a wrong one."""
+    manifest = {"stage": "traces", "method": "n_samples", "params": params, "inputs": {}, "teacher": {"model": "m"}}
+    prompt = Prompt(id="p", messages=[Message(role="user", content="What is 3 + 4?")], reference="7")
+    counts = [("#### 7", 1000, 200), ("#### 8", 1000, 200), ("#### 7", None, None)]
+    with DatasetWriter(folder, Trace, manifest) as writer:
+        for i, (answer, n_prompt, n_completion) in enumerate(counts):
+            writer.read()
+            writer.write(
+                Trace(
+                    id=f"p#{i}", prompt=prompt, sample_index=i, completion=answer, teacher="m",
+                    n_prompt_tokens=n_prompt, n_completion_tokens=n_completion,
+                )
+            )  # fmt: skip
+    return folder
+
+
+def test_the_cost_of_a_verified_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By hand, at half the price: 2,000 and 4 + 4 prompt tokens, 400 and 2 of answers; two rows are kept."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    traces = write_traces(tmp_path / "traces", PRICES | {"batch_price_share": 0.5})
+    arguments = ["--traces", str(traces), "--out", str(tmp_path / "out"), "--metrics", str(tmp_path / "verify.json")]
+    assert main(VERIFY, [*arguments, "--set", "method=math_answer"]) == 0
+    total = (2008 * 0.1 + 402 * 0.3) / 1e6 / 2
+    figures = json.loads((tmp_path / "verify.json").read_text())["cost"]
+    assert figures == pytest.approx(
+        {"total": total, "per_verified_row": total / 2, "answers_with_estimated_usage": 1}, rel=1e-12
+    )
+    facts = json.loads((tmp_path / "verify.run.json").read_text())
+    assert {name: facts[f"cost_{name}"] for name in figures} == figures
+    arguments[1] = str(write_traces(tmp_path / "free", {}))
+    assert main(VERIFY, [*arguments, "--set", "method=math_answer"]) == 0
+    assert "cost" not in json.loads((tmp_path / "verify.json").read_text())
+
+
+def test_the_report_shows_the_cost_of_a_verified_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    write_pipeline(tmp_path)
+    inputs = [word for name in ("prompts", "traces", "verified") for word in (f"--{name}", f"{tmp_path}/data/{name}")]
+    metrics = tmp_path / "metrics"
+    metrics.mkdir()
+    for shown in (True, False):
+        (metrics / "verify.run.json").write_text(
+            json.dumps(
+                {"seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_bytes": 1}
+                | ({"cost_per_verified_row": 0.0125} if shown else {})
+            )
+        )
+        assert main(REPORT, [*inputs, "--run-metrics", str(metrics), "--out", str(tmp_path / "report")]) == 0
+        page = (tmp_path / "report/index.html").read_text()
+        assert ("<dd>0.0125</dd><dt>cost of a verified answer</dt>" in page) is shown
