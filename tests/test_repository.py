@@ -27,12 +27,17 @@ METHODS = [(family, name) for family in find_families() for name in find_methods
 PROTOCOLS = {
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
     "datagen.prompts": ("datagen.prompts", "PromptsMethod"),
+    "datagen.signals": ("datagen.signals", "SignalMethod"),
     "datagen.traces": ("datagen.traces", "TraceMethod"),
     "datagen.verify": ("datagen.verify", "VerifyMethod"),
     "trainers.objectives": ("trainers.objectives", "Objective"),
 }
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
-TENSOR_MODULES = {"datagen.backends.decoding", "trainers.batches", "trainers.bootstrap", "trainers.objectives"}
+TENSOR_MODULES = {
+    "datagen.backends.decoding", "datagen.backends.scoring", "datagen.contracts.signal_columns",
+    "datagen.contracts.tensors", "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches",
+    "trainers.bootstrap", "trainers.objectives", "trainers.teachers.cached",
+}  # fmt: skip
 
 WITHOUT_TORCH = """
 import importlib, sys
