@@ -1,0 +1,145 @@
+"""Import teacher signals that others published, in DistillKit's format, as a dataset of TokenSignals.
+
+Sequences that were packed into one row, told apart by `attention_mask`, become a row each. Their tokens come with them,
+as there are no traces: the first is the prompt, each further one has its signal.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from datagen.contracts.dataset import content_hash, iterate_parquet
+from datagen.contracts.errors import DataError, MissingError
+from datagen.contracts.home import home
+from datagen.contracts.params import Params, Parts, validate
+from datagen.contracts.records import Rejection
+from datagen.contracts.stage import Run, Stage, locked, main
+
+if TYPE_CHECKING:
+    from datagen.contracts.signal_columns import SignalRow
+    from datagen.signals._distillkit import Compression
+
+_CONFIG = "compression_config.yaml"
+_COLUMNS = ("input_ids", "compressed_logprobs", "bytepacked_indices")
+
+
+class Config(Params):
+    """The model, by name, folder or hub name, whose tokenizer the ids are of."""
+
+    model: str
+
+
+def parse(section: Mapping[str, Any]) -> Parts:
+    """The section against this stage's Config."""
+    return validate(section, Config)
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Write a dataset of TokenSignals; go on where an earlier run was killed."""
+    try:
+        from datagen.contracts.signal_columns import Layout
+        from datagen.contracts.tensors import SHARD_ROWS, TokenSignalsWriter
+        from datagen.signals._distillkit import hash_of_tokenizer
+    except ModuleNotFoundError as error:
+        raise MissingError(f"teacher signals need {error.name}: `pip install 'datastill[lm]'`") from None
+    folder = run.inputs["distillkit"]
+    config, files = _open(folder)
+    made_of = {
+        "stage": run.name,
+        "method": "topk",
+        "params": run.params.values(),
+        "inputs": {"distillkit": content_hash(folder)},
+        "compression": config.model_dump(mode="json"),
+        "tokenizer": {"sha256": hash_of_tokenizer(run.params[Config].model)},
+    }
+    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+    work = home() / "signals" / key
+    rows = _rows(files, config, run.name)
+    n_shards = 0
+    with locked(work), run.progress(None, "sequences") as bar:
+        writer = TokenSignalsWriter(run.out, work, Layout(vocabulary=config.d, k=config.k), made_of)
+        while shard := list(islice(rows, SHARD_ROWS)):
+            if not writer.has_shard(n_shards):
+                writer.write_shard(n_shards, shard)
+            n_shards += 1
+            bar.advance(len(shard))
+        manifest = writer.close(n_shards)
+    if not manifest["rows"]["out"]:
+        raise DataError(f"{folder}: no row is left: {manifest['rejected']}; see {run.out / 'rejections.parquet'}")
+    return {name: manifest[name] for name in ("rows", "rejected", "n_tokens", "n_bytes", "bytes_a_token", "error")}
+
+
+def _open(folder: Path) -> "tuple[Compression, list[Path]]":
+    """The folder's config and its Parquet files, in the order of their numbers."""
+    from datagen.signals._distillkit import Compression
+
+    if not (folder / _CONFIG).is_file():
+        raise DataError(f"{folder}: no {_CONFIG}; DistillKit's capture writes it beside the data")
+    content = yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise DataError(f"{folder / _CONFIG}: expected a mapping of DistillKit's compression options")
+    config = validate({str(name): value for name, value in content.items()}, Compression)[Compression]  # pyright: ignore
+    files = sorted(folder.glob("*.parquet"), key=lambda file: (len(file.name), file.name))
+    if not files:
+        raise DataError(f"{folder}: no .parquet file")
+    return config, files
+
+
+def _rows(files: list[Path], config: "Compression", stage: str) -> "Iterator[SignalRow | Rejection]":
+    """Every sequence of every row."""
+    for file in files:
+        for number, row in enumerate(iterate_parquet(file)):
+            id = f"{file.stem}:{number}"
+            if missing := [name for name in _COLUMNS if row.get(name) is None]:
+                raise DataError(f"{file}: row {number} has no {missing[0]}; DistillKit's older formats are not read")
+            try:
+                yield from _sequences(id, row, config)
+            except ValueError as error:
+                yield Rejection(id=id, stage=stage, reason="unreadable", detail=f"{file.name}:{number}: {error}")
+
+
+def _sequences(id: str, row: Mapping[str, Any], config: "Compression") -> "list[SignalRow]":
+    import numpy as np
+
+    from datagen.contracts.signal_columns import SignalRow, hash_tokens
+    from datagen.signals._distillkit import read_row
+
+    signal = read_row(row, config)
+    tokens = np.array(row["input_ids"], np.int64)
+    segments = np.array(row.get("attention_mask") or [1] * len(tokens), np.int64)[: len(tokens)]
+    starts = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(tokens)]
+    found: list[SignalRow] = []
+    for number, (start, end) in enumerate(pairwise(starts)):
+        last = min(end - 1, len(signal))  # a sequence's last token has nothing behind it to be about
+        if segments[start] == 0 or last <= start:
+            continue
+        first = [int(tokens[start])]
+        found.append(
+            SignalRow(
+                id=id if len(starts) == 2 else f"{id}.{number}",
+                n_prompt_tokens=1,
+                prompt_hash=hash_tokens(first),
+                tokens=tokens[start + 1 : last + 1],
+                signal=signal[start:last],
+                prompt_tokens=first,
+            )
+        )
+    if not found:
+        raise ValueError("no token has a signal")
+    return found
+
+
+STAGE = Stage(
+    name="import_signals",
+    parse=parse,
+    inputs={"distillkit": f"folder of DistillKit's capture: Parquet files and {_CONFIG}"},
+    run=run,
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STAGE))
