@@ -95,13 +95,17 @@ class TokenSignalsWriter:
         facts = {"rows_in": len(rows), "rows_out": len(kept), "n_tokens": n_tokens, "rejections": rejections}
         write_json(stem.with_suffix(".json"), facts | {"error": tally.error})
 
+    def rejections(self, number: int) -> list[Rejection]:
+        """Those of a finished shard."""
+        return [Rejection(**row) for row in self._facts(number)["rejections"]]
+
     def close(self, n_shards: int) -> dict[str, Any]:
         """Put all shards, the rejections and the manifest in their place, and empty the work folder.
 
         Returns:
             The manifest.
         """
-        shards = [json.loads((self._work / f"part-{i:05d}.json").read_text(encoding="utf-8")) for i in range(n_shards)]
+        shards = [self._facts(i) for i in range(n_shards)]
         rejections = [row for shard in shards for row in shard["rejections"]]
         rows = {name: sum(shard[f"rows_{name}"] for shard in shards) for name in ("in", "out")}
         rows["rejected"] = len(rejections)
@@ -139,6 +143,9 @@ class TokenSignalsWriter:
         replace_directory(writing, self._out)
         shutil.rmtree(self._work)
         return content
+
+    def _facts(self, number: int) -> dict[str, Any]:
+        return json.loads((self._work / f"part-{number:05d}.json").read_text(encoding="utf-8"))
 
 
 class Tally:

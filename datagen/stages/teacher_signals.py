@@ -6,6 +6,7 @@ The forecast of its size is logged, and held against a bound, before the teacher
 import hashlib
 import json
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,15 +106,19 @@ def run(run: Run) -> dict[str, Any]:
     start, n_found = time.monotonic(), 0
     work = home() / "signals" / _work_key(made_of, module)
     with locked(work), run.progress(len(rows), "traces") as bar:
+        if source is _ledger:  # reading costs little, and the ledger may hold other answers by now
+            shutil.rmtree(work, ignore_errors=True)
         writer = TokenSignalsWriter(run.out, work, layout, made_of)
-        n_shards = 0
+        n_shards, unusable = 0, list[Rejection]()
         for n_shards, shard in enumerate(_shards(rows, SHARD_ROWS), start=1):
             if writer.has_shard(n_shards - 1):
                 n_found += 1
+                unusable += writer.rejections(n_shards - 1)
             else:
                 signals = getattr(module, config.method)
                 made = _compute(shard, [prepare(row) for row in shard], teacher, signals, method_config, run.name)
-                _check_usable(traces, [row for row in made if isinstance(row, Rejection)], len(rows), bound)
+                unusable += [row for row in made if isinstance(row, Rejection)]
+                _check_usable(traces, unusable, len(rows), bound)
                 writer.write_shard(n_shards - 1, made)
             bar.advance(len(shard), note=f"{n_found} shards from an earlier run" if n_found else "")
         manifest = writer.close(n_shards)

@@ -192,3 +192,32 @@ def test_a_server_that_gives_too_few(tmp_path: Path, answered: Path, tiny: Path,
     settings = ["method=topk", "k=5", "backend=openai_api", f"model={tiny}", "max_rejected_share=0.5"]
     assert main(STAGE, arguments(answered, tmp_path / "out", *settings)) == 3
     assert "too_few_logprobs: 3 log-probs at a token, k is 5; lower k" in capsys.readouterr().err
+
+
+def test_shards_share_one_bound_and_the_ledger_is_read_anew(
+    tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Two shards without answers, half of the rows each, are more than 0.6; answers that come later are seen."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
+    file = write_traces(tmp_path / "traces.jsonl", 2 * SHARD_ROWS)
+    rows: list[dict[str, Any]] = []
+    answers: dict[bytes, bytes] = {}
+    for number, trace in enumerate(Rows(file, Trace, "test", InputParams())):
+        assert isinstance(trace, Trace)
+        example = encode(trace, tokenizer, frozenset({1}))
+        learned, key = example.tokens[example.n_prompt_tokens :], number.to_bytes(32, "big")
+        top = [[(f"token_id:{token}", -0.5), ("token_id:200", -3.0)] for token in learned]
+        answers[key] = Completion(text=trace.completion, token_ids=learned, top_logprobs=top).to_bytes()
+        prompt = trace.prompt.messages[0].get("content")
+        rows.append({"id": trace.id, "prompt": prompt, "completion": trace.completion, "request_key": key.hex()})
+    write_dataset(tmp_path / "asked", rows)
+    settings = ["method=topk", "k=2", "backend=openai_api", f"model={tiny}", "max_rejected_share=0.6"]
+    assert main(STAGE, arguments(tmp_path / "asked", tmp_path / "out", *settings)) == 3
+    assert f"{2 * SHARD_ROWS} of {2 * SHARD_ROWS} rows get no signal (not_in_ledger" in capsys.readouterr().err
+    with Ledger.open(ledger_path()) as ledger:
+        ledger.put_many(answers)
+    assert main(STAGE, arguments(tmp_path / "asked", tmp_path / "out", *settings)) == 0
+    counts = json.loads((tmp_path / "out" / "manifest.json").read_text())["rows"]
+    assert counts == {"in": 2 * SHARD_ROWS, "out": 2 * SHARD_ROWS, "rejected": 0}
