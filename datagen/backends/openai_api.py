@@ -79,9 +79,7 @@ class Endpoint(Params):
     @field_validator("extra_body")
     @classmethod
     def _check_extra_body(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if name := _find_secret(value):
-            message = "{name} may hold a key; give keys by the environment, see api_key_env"
-            raise PydanticCustomError("secret", message, {"name": name})
+        check_no_secret(value)
         named = {name: info.data.get(name) for name in ("top_logprobs", "response_format", "return_token_ids")}
         return {name: one for name, one in named.items() if one is not None} | value
 
@@ -118,6 +116,14 @@ def _checked_url(value: str) -> str:
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise ValueError("expected a URL such as http://127.0.0.1:8000/v1")
     return value.rstrip("/")
+
+
+def check_no_secret(extra_body: dict[str, Any]) -> dict[str, Any]:
+    """`extra_body`, for validators; it raises pydantic's error, without the value, where a text is named like a key."""
+    if name := _find_secret(extra_body):
+        message = "{name} may hold a key; give keys by the environment, see api_key_env"
+        raise PydanticCustomError("secret", message, {"name": name})
+    return extra_body
 
 
 def _find_secret(value: Any, name: str = "") -> str | None:

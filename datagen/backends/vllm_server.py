@@ -83,6 +83,11 @@ class Config(Params):
             raise ValueError("needs logprobs=true")
         return value
 
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return client.check_no_secret(value)
+
     @field_validator("engine_args", "machine_args", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -276,7 +281,11 @@ def _bounded(ask: Ask, address: str, model: Model, config: Config) -> Ask:
     limit = config.max_prompt_logprobs_tokens
 
     async def ask_bounded(job: Job) -> Completion | Failure | float:
-        body: dict[str, Any] = json.loads(request_body(job.request, model=model.name, logprobs=False, extra_body={}))
+        try:
+            written = request_body(job.request, model=model.name, logprobs=False, extra_body={})
+        except (ValueError, RecursionError):
+            return await ask(job)  # which says why the row cannot be asked
+        body: dict[str, Any] = json.loads(written)
         asked = {name: body[name] for name in ("model", "messages", "tools") if name in body}
         try:
             n_tokens = await _count_tokens(f"{address}/tokenize", asked, config.timeout_s)

@@ -273,11 +273,16 @@ def test_batch_invariance_only_where_it_is_offered(fake: FakeVllm, model: Path, 
 
 
 def test_a_long_prompt_with_log_probs_is_refused(fake: FakeVllm, model: Path, ledger: Ledger):
-    """The server counts tokens (here: characters); the long one is never asked."""
+    """The server counts tokens (here: characters); the long one is never asked, nor is one whose tools are no JSON."""
     options = {"extra_body": {"prompt_logprobs": 25}, "max_prompt_logprobs_tokens": 5}
     outcomes, _ = answers(model, ledger, ["short", "longer"], **options)
     assert isinstance(outcomes[0].answer, Completion)
     assert outcomes[1].answer == Failure(reason="prompt_too_long", detail="6 tokens; max_prompt_logprobs_tokens is 5")
+    bad = Request(messages=[Message(role="user", content="a")], sampling=SAMPLING, tools="[no JSON")
+    section = {"backend": "vllm_server", "model": str(model)} | options
+    with vllm_server(Config.model_validate(section), Environment(ledger=ledger)) as backend:
+        (outcome,) = backend.generate([bad])
+    assert isinstance(outcome.answer, Failure) and outcome.answer.reason == "bad_tools"
     assert fake.asked() == ["short"]
     assert "--max-logprobs 25" in " ".join(fake.starts()[0]["arguments"])
 
@@ -296,6 +301,13 @@ def test_a_long_prompt_with_log_probs_is_refused(fake: FakeVllm, model: Path, le
 def test_bad_params(given: dict[str, Any], named: str):
     with pytest.raises(ParamsError, match=named):
         validate({"backend": "vllm_server", "model": "m"} | given, Config)
+
+
+def test_a_key_in_extra_body_is_refused_and_not_shown():
+    """Before anything runs, as openai_api does: past this place it would stand in a traceback and in the manifest."""
+    with pytest.raises(ParamsError, match="api_key may hold a key") as raised:
+        validate({"backend": "vllm_server", "model": "m", "extra_body": {"api_key": "sk-planted"}}, Config)
+    assert "sk-planted" not in str(raised.value)
 
 
 def test_a_stock_server_gives_20_log_probs_and_says_how_to_get_more(ledger: Ledger):
