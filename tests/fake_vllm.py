@@ -2,7 +2,8 @@
 
 It writes what it does into the folder that $FAKE_VLLM names: `starts.jsonl` (arguments, process ids, variables),
 `asked.jsonl` (every body). Options of its own order a fault: `--fail-to-start`, `--never-ready`, and `--end-at N`,
-which ends it by SIGKILL at its Nth request. The engine ignores SIGTERM and has a session of its own.
+which ends it by SIGKILL at its Nth request. To count the tokens of "fail" it answers with 500, to those of "once" the
+first time. The engine ignores SIGTERM and has a session of its own.
 """
 
 import json
@@ -14,6 +15,7 @@ import psutil
 
 PROGRAM = r"""#!PYTHON
 import argparse, hashlib, json, os, signal, subprocess, sys, threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -38,6 +40,7 @@ if options.fail_to_start:
     sys.exit("RuntimeError: no kernel image is available")
 writing = threading.Lock()
 n_asked = 0
+n_counted = Counter()
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -45,9 +48,9 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def reply(self, content):
+    def reply(self, content, status=200):
         body = json.dumps(content).encode()
-        self.send_response(503 if options.never_ready else 200)
+        self.send_response(503 if options.never_ready else status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -61,7 +64,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(text)
         said = body["messages"][-1]["content"]
         if self.path == "/tokenize":
-            self.reply({"count": len(said)})
+            n_counted[said] += 1
+            is_broken = said == "fail" or (said == "once" and n_counted[said] == 1)
+            self.reply({"count": len(said)}, 500 if is_broken else 200)
             return
         with writing:
             n_asked += 1

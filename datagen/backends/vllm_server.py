@@ -35,6 +35,7 @@ from datagen.contracts.params import Params
 
 DEFAULT_MAX_LOGPROBS = 20  # of `vllm serve`
 PROBE_TIMEOUT_S = 300.0
+N_COUNT_TRIES, COUNT_AGAIN_S = 8, 1.0  # of a prompt's tokens
 _CONNECTION: JsonDict = {"connection": True}
 # options of `vllm serve` that other parameters, or this module, give
 _OURS = {
@@ -289,8 +290,11 @@ def _bounded(ask: Ask, address: str, model: Model, config: Config) -> Ask:
         asked = {name: body[name] for name in ("model", "messages", "tools") if name in body}
         try:
             n_tokens = await _count_tokens(f"{address}/tokenize", asked, config.timeout_s)
-        except (aiohttp.ClientError, TimeoutError):
-            return 1.0
+        except (aiohttp.ClientError, TimeoutError) as error:
+            job.n_failed += 1  # begun anew where the server itself ended
+            if job.n_failed < N_COUNT_TRIES:
+                return COUNT_AGAIN_S
+            return Failure(reason="not_counted", detail=f"{address}/tokenize: {type(error).__name__}: {error}")
         if isinstance(n_tokens, Failure):
             return n_tokens
         if n_tokens > limit:
@@ -307,4 +311,6 @@ async def _count_tokens(url: str, asked: Mapping[str, Any], timeout_s: float) ->
         said = await response.read()
         if response.status == 200:
             return json.loads(said)["count"]
+        if response.status >= 500:
+            response.raise_for_status()
         return Failure(reason=f"http_{response.status}", detail=f"{url}: {error_message(said)}")

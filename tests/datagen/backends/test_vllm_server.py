@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from datagen.backends import openai_api
+from datagen.backends import vllm_server as backend_module
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request, Sampling
 from datagen.backends.ledger import Ledger
 from datagen.backends.vllm_process import find_vllm
@@ -285,6 +286,17 @@ def test_a_long_prompt_with_log_probs_is_refused(fake: FakeVllm, model: Path, le
     assert isinstance(outcome.answer, Failure) and outcome.answer.reason == "bad_tools"
     assert fake.asked() == ["short"]
     assert "--max-logprobs 25" in " ".join(fake.starts()[0]["arguments"])
+
+
+def test_a_prompt_that_is_not_counted_ends_at_last(
+    fake: FakeVllm, model: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """A server that fails once to count gets asked again; one that always fails costs the row, not the run's end."""
+    monkeypatch.setattr(backend_module, "COUNT_AGAIN_S", 0.0)
+    outcomes, _ = answers(model, ledger, ["fail", "once"], extra_body={"prompt_logprobs": 1})
+    failure, answer = (outcome.answer for outcome in outcomes)
+    assert isinstance(failure, Failure) and (failure.reason, "500" in failure.detail) == ("not_counted", True)
+    assert isinstance(answer, Completion) and fake.asked() == ["once"]
 
 
 @pytest.mark.parametrize(
