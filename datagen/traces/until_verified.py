@@ -34,10 +34,10 @@ class Config(Params):
     """When a prompt's attempts end.
 
     `max_tokens_per_prompt` bounds the completion tokens of all attempts at a prompt: none starts once they are spent;
-    0 sets no bound, and an answer whose tokens the teacher did not count stands for `max_new_tokens`. `round_size`
-    attempts are made before the prompt is judged: more of them wait less, and buy more than was needed.
-    `verifier_timeout_s` bounds one check. At most `window` prompts are held: one that needs many attempts lets that
-    many others go on.
+    0 sets no bound. An answer whose tokens the teacher did not count stands for `max_new_tokens`, as does one that was
+    rejected for what it lacks (`no_reasoning`, `reasoning_only`); an empty answer counts none. `round_size` attempts
+    are made before the prompt is judged: more of them wait less, and buy more than was needed. `verifier_timeout_s`
+    bounds one check. At most `window` prompts are held: one that needs many attempts lets that many others go on.
     """
 
     method: Literal["until_verified"] = "until_verified"
@@ -174,11 +174,10 @@ class _Search(Iterator[Request]):
 
 
 def _n_tokens(outcome: Outcome) -> int:
-    answer = outcome.answer
+    answer, most = outcome.answer, outcome.request.sampling.max_new_tokens
     if isinstance(answer, Failure):
-        return 0
-    counted = answer.n_completion_tokens
-    return outcome.request.sampling.max_new_tokens if counted is None else counted
+        return most if answer.reason in ("no_reasoning", "reasoning_only") else 0
+    return most if answer.n_completion_tokens is None else answer.n_completion_tokens
 
 
 def _ends_prompt(outcome: Outcome, verdict: Verdict | None) -> bool:

@@ -137,6 +137,15 @@ def test_the_budget_of_tokens_ends_a_prompt(counted: int | None, n_attempts: int
     assert len(found) == n_attempts
 
 
+@pytest.mark.parametrize(("reason", "n_attempts"), [("reasoning_only", 3), ("no_reasoning", 3), ("empty_answer", 9)])
+def test_an_answer_that_lacks_a_part_spends_tokens(reason: str, n_attempts: int):
+    """250 tokens at 100 for each answer that is dropped for what it lacks: none starts after the third."""
+    backend = Backend(8, 8, True)
+    backend.answer = lambda request: Failure(reason=reason, detail="")
+    found = attempts_of(Config(max_attempts=9, max_tokens_per_prompt=250), [prompt(0)], backend)
+    assert len(found) == n_attempts
+
+
 def test_what_no_further_attempt_can_mend_ends_its_prompt():
     """An error and a prompt without a reference get one attempt; an empty answer counts as one that failed."""
     backend = Backend(8, 8, True)
