@@ -103,7 +103,7 @@ def read_row(row: Mapping[str, Any], config: Compression) -> Signal:
     """The signal of a row's positions; the tail is what the entries leave of 1, in float64, and may be nothing.
 
     Raises:
-        ValueError: the bytes are not those of the config, or an id is beyond its `d`.
+        ValueError: the bytes are not those of the config, an id is beyond its `d`, or a log-prob is no number.
     """
     log_bytes = _rows(row["compressed_logprobs"], config.logprob_bytes, "compressed_logprobs")
     id_bytes = _rows(row["bytepacked_indices"], -(-config.k * config.index_bits // 8), "bytepacked_indices")
@@ -113,6 +113,8 @@ def read_row(row: Mapping[str, Any], config: Compression) -> Signal:
     if ids.max(initial=0) >= config.d:
         raise ValueError(f"id {ids.max()} where compression_config.yaml says d = {config.d}")
     log_probs = np.minimum(decompress(log_bytes, config), 0.0)
+    if np.isnan(log_probs).any():
+        raise ValueError(f"no log-prob at position {np.isnan(log_probs).any(axis=1).argmax()}, but NaN")
     order = np.argsort(-log_probs, axis=1, kind="stable")
     log_probs = np.take_along_axis(log_probs, order, axis=1)
     mass = np.minimum(np.logaddexp.reduce(log_probs, axis=1), 0.0)

@@ -98,12 +98,17 @@ def _rows(files: list[Path], config: "Compression", stage: str) -> "Iterator[Sig
             if missing := [name for name in _COLUMNS if row.get(name) is None]:
                 raise DataError(f"{file}: row {number} has no {missing[0]}; DistillKit's older formats are not read")
             try:
-                yield from _sequences(id, row, config)
+                yield from _sequences(id, row, config, stage)
             except ValueError as error:
                 yield Rejection(id=id, stage=stage, reason="unreadable", detail=f"{file.name}:{number}: {error}")
 
 
-def _sequences(id: str, row: Mapping[str, Any], config: "Compression") -> "list[SignalRow]":
+def _sequences(id: str, row: Mapping[str, Any], config: "Compression", stage: str) -> "list[SignalRow | Rejection]":
+    """What becomes of each sequence in a row.
+
+    Raises:
+        ValueError: tokens are beyond the config's `d`, or not each of them but the last has a signal behind it.
+    """
     import numpy as np
 
     from datagen.contracts.signal_columns import SignalRow, hash_tokens
@@ -112,16 +117,29 @@ def _sequences(id: str, row: Mapping[str, Any], config: "Compression") -> "list[
     signal = read_row(row, config)
     tokens = np.array(row["input_ids"], np.int64)
     segments = np.array(row.get("attention_mask") or [1] * len(tokens), np.int64)[: len(tokens)]
+    if len(segments) < len(tokens):
+        raise ValueError(f"attention_mask of {len(segments)} for {len(tokens)} input_ids")
+    used = tokens[segments != 0]
+    if used.min(initial=0) < 0 or used.max(initial=0) >= config.d:
+        raise ValueError(
+            f"input_ids from {used.min()} to {used.max()} where compression_config.yaml says d = {config.d}"
+        )
     starts = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(tokens)]
-    found: list[SignalRow] = []
+    found: list[SignalRow | Rejection] = []
     for number, (start, end) in enumerate(pairwise(starts)):
-        last = min(end - 1, len(signal))  # a sequence's last token has nothing behind it to be about
-        if segments[start] == 0 or last <= start:
+        if start == end or segments[start] == 0:
             continue
+        own_id = id if len(starts) == 2 else f"{id}.{number}"
+        last = end - 1  # a sequence's last token has nothing behind it to be about
+        if last == start:
+            found.append(Rejection(id=own_id, stage=stage, reason="one_token", detail="no token has a signal"))
+            continue
+        if last > len(signal):
+            raise ValueError(f"signals of {len(signal)} positions, {last} are needed for {len(tokens)} input_ids")
         first = [int(tokens[start])]
         found.append(
             SignalRow(
-                id=id if len(starts) == 2 else f"{id}.{number}",
+                id=own_id,
                 n_prompt_tokens=1,
                 prompt_hash=hash_tokens(first),
                 tokens=tokens[start + 1 : last + 1],
@@ -130,7 +148,7 @@ def _sequences(id: str, row: Mapping[str, Any], config: "Compression") -> "list[
             )
         )
     if not found:
-        raise ValueError("no token has a signal")
+        raise ValueError("no token but padding")
     return found
 
 

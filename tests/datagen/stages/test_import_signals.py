@@ -110,6 +110,26 @@ def test_packed_sequences_come_apart(tmp_path: Path, tiny: Path):
     assert found == [("data_0:0.0", [5], [6, 7], [0, 1]), ("data_0:0.1", [8], [9], [3])]
 
 
+def test_what_no_signal_can_be_made_of_is_named(tmp_path: Path, tiny: Path):
+    """A token beyond d, a negative one, too few positions, NaN, a mask too short, a packed sequence of one token."""
+    nan = row([1, 2, 3], 3)
+    nan["compressed_logprobs"][1] = position([-0.5, float("nan")], [-2.0, -0.5, -0.25], 0.25, [4, 5, 0])
+    bad = [row([7, D, 9], 3), row([7, -100, 9], 3), row([7, 8, 9], 1), nan, row([7, 8], 2, attention_mask=[1])]
+    rows = [one | {"attention_mask": one.get("attention_mask")} for one in bad]
+    packed = row([5, 6, 7], 3, attention_mask=[1, 1, 2])
+    assert main(STAGE, arguments(write_capture(tmp_path / "capture", [packed, *rows]), tmp_path / "out", tiny)) == 0
+    found = pl.read_parquet(tmp_path / "out" / "rejections.parquet")
+    assert found["id"].to_list() == ["data_0:0.1", *(f"data_1:{i}" for i in range(5))]
+    assert found["reason"].to_list() == ["one_token", *["unreadable"] * 5]
+    assert [detail.split(": ", 1)[1] for detail in found["detail"].to_list()[1:]] == [
+        f"input_ids from 7 to {D} where compression_config.yaml says d = {D}",
+        f"input_ids from -100 to 9 where compression_config.yaml says d = {D}",
+        "signals of 1 positions, 2 are needed for 3 input_ids",
+        "no log-prob at position 1, but NaN",
+        "attention_mask of 1 for 2 input_ids",
+    ]
+
+
 def test_deltas_are_summed():
     """First the value, then differences: -1, -1 - .5, and two residuals of one bit, plus and minus a half."""
     config = validate(
