@@ -7,12 +7,14 @@ still does not fit, the run ends. What the ledger has is free, and so is what an
 A teacher's own count of tokens is what counts. Where it gives none, a prompt's tokens are estimated as a quarter of its
 UTF-8 bytes and 4 a message (OpenAI's rule of thumb of 4 characters a token, and its cookbook's overhead of a message),
 an answer's as a quarter of its bytes. The most that a prompt can have is a token a byte, as in any tokenizer that works
-on bytes, and what a chat template may add: 64, 16 a message, and 512 where there are tools; where an answer shows that
-the server adds more, so much more is set aside for every later request. An attempt that ended without the server's
-word, such as a timeout, may have been billed and counts with its most.
+on bytes, those of what `extra_body` says beside numbers (a schema, more tools) too, and what a chat template may add:
+64, 16 a message, and 512 where there are tools; where an answer shows that the server adds more, so much more is set
+aside for every later request. An attempt that ended without the server's word, such as a timeout, a gateway's too, may
+have been billed and counts with its most.
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -98,10 +100,13 @@ def most_tokens(
     messages: Sequence[Message], tools: str | None, max_new_tokens: int, extra_body: Mapping[str, Any] = EMPTY
 ) -> Tokens:
     """What one request can be billed for at most; `extra_body` may set another limit on the answer, or ask for many."""
-    template = MOST_TEMPLATE_TOKENS + MOST_TOKENS_A_MESSAGE * len(messages) + (MOST_TOOL_TOKENS if tools else 0)
+    has_tools = tools or extra_body.get("tools")
+    template = MOST_TEMPLATE_TOKENS + MOST_TOKENS_A_MESSAGE * len(messages) + (MOST_TOOL_TOKENS if has_tools else 0)
+    said = [value for value in extra_body.values() if isinstance(value, str | list | dict)]
+    more = len(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")) if said else 0
     n_answers = extra_body.get("n")
     limit = max(_limits(extra_body, max_new_tokens), default=max_new_tokens)
-    return Tokens(_n_bytes(messages, tools) + template, limit * (n_answers if isinstance(n_answers, int) else 1))
+    return Tokens(_n_bytes(messages, tools) + more + template, limit * (n_answers if isinstance(n_answers, int) else 1))
 
 
 def cost(tokens: Tokens, prices: Mapping[str, Any], *, price_share: float = 1.0) -> Decimal | None:

@@ -33,6 +33,7 @@ N_CONNECTION_TRIES = 3  # before a server that never accepted a connection count
 MIN_SECRET_CHARS = 6  # servers without keys are given `x` or `EMPTY`, which are no secrets
 N_MODELS_SHOWN = 10
 METRICS_EVERY_S = 2.0
+GATEWAY_STATUSES = frozenset({502, 504, *range(520, 525)})  # what became of the request behind it is unknown
 _SECRET = re.compile(r"key|token|secret|sig|auth|pass|credential", re.IGNORECASE)
 _CONNECTION: JsonDict = {"connection": True}
 _TOO_MANY_LOGPROBS = re.compile(r"logprobs of (-?\d+), which is greater than max allowed: (\d+)")  # vLLM's words
@@ -332,7 +333,8 @@ class _Server:
             if replica not in self._watched and response.headers.get("Server", "").startswith("uvicorn"):
                 self._watched[replica] = asyncio.create_task(self._watch(replica))
             return self._parse(reply, request, purchase)
-        purchase.free()
+        if response.status not in GATEWAY_STATUSES:
+            purchase.free()
         return await self._sort_error(response.status, response.headers, reply, replica)
 
     async def _watch(self, replica: Replica) -> None:

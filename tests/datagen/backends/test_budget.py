@@ -40,7 +40,7 @@ from datagen.contracts.records import Message, Prompt, Trace
 from datagen.contracts.stage import main
 from datagen.stages.report import STAGE as REPORT
 from datagen.stages.verify import STAGE as VERIFY
-from tests.chat_server import ChatServer, late, reply, running
+from tests.chat_server import ChatServer, Fault, late, reply, running
 from tests.datagen.conftest import write_pipeline
 
 PRICES = {"price_per_million_prompt_tokens": 0.1, "price_per_million_completion_tokens": 0.3}
@@ -78,6 +78,9 @@ def test_tokens_by_rule():
     assert most_tokens(messages, "[]", 10) == Tokens(9 + 80 + 2 + 512, 10)
     assert most_tokens(messages, None, 10, {"max_tokens": 20, "n": 3}).completion == 60
     assert most_tokens(messages, None, 10, {"max_tokens": None, "max_completion_tokens": 7}).completion == 7
+    schema = {"max_tokens": 10, "n": 1, "response_format": {"type": "json_object"}}  # [{"type": "json_object"}]
+    assert most_tokens(messages, None, 10, schema) == Tokens(9 + 80 + 25, 10)
+    assert most_tokens(messages, None, 10, {"tools": [{}]}) == Tokens(9 + 80 + 6 + 512, 10)
     assert (estimated_text_tokens("12345", None, ""), estimated_text_tokens("")) == (2, 0)
 
 
@@ -170,11 +173,12 @@ def test_a_budget_needs_a_limit_on_answers(server: ChatServer, tmp_path: Path):
             pass
 
 
-@pytest.mark.parametrize("times_out", [False, True])
-def test_openai_api_counts_attempts_as_they_end(server: ChatServer, tmp_path: Path, times_out: bool):
+@pytest.mark.parametrize("slow", [None, late(5.0), reply(b"", 504)])
+def test_openai_api_counts_attempts_as_they_end(server: ChatServer, tmp_path: Path, slow: Fault | None):
     """An answer by the server's count, a 500 and a 400 for nothing, one that timed out with its most; by hand."""
+    times_out = slow is not None
     faults = {
-        "bad": reply({"error": {"message": "no"}}, 400), "busy": reply(b"", 500), "slow": late(5.0),
+        "bad": reply({"error": {"message": "no"}}, 400), "busy": reply(b"", 500), "slow": slow,
         "silent": reply({"choices": [{"message": {"content": "12345"}}]}),
     }  # fmt: skip
     server.fault = lambda body, n: faults.get(body["messages"][-1]["content"]) if n == 1 else None
@@ -189,9 +193,9 @@ def test_openai_api_counts_attempts_as_they_end(server: ChatServer, tmp_path: Pa
             list(backend.generate(requests[:1]))  # the ledger's are free
     budget = environment.budget
     by_text = {json.loads(body)["messages"][-1]["content"]: len(body) for body in server.asked}
-    slow = most_tokens(requests[-1].messages, None, 32) + Tokens(by_text["slow"], 3) if times_out else Tokens()
+    twice = most_tokens(requests[-1].messages, None, 32) + Tokens(by_text["slow"], 3) if times_out else Tokens()
     silent = Tokens(-(-len("silent") // 4) + 4, 2)
-    assert budget.spent == Tokens(by_text["fine"], 3) + Tokens(by_text["busy"], 3) + silent + slow
+    assert budget.spent == Tokens(by_text["fine"], 3) + Tokens(by_text["busy"], 3) + silent + twice
     assert (budget.n_estimated, budget.n_unknown) == (1, int(times_out))
 
 
