@@ -57,8 +57,7 @@ def run(run: Run) -> dict[str, Any]:
         "compression": config.model_dump(mode="json"),
         "tokenizer": {"sha256": hash_of_tokenizer(run.params[Config].model)},
     }
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-    work = home() / "signals" / key
+    work = home() / "signals" / _work_key(made_of)
     rows = _rows(files, config, run.name)
     n_shards = 0
     with locked(work), run.progress(None, "sequences") as bar:
@@ -72,6 +71,16 @@ def run(run: Run) -> dict[str, Any]:
     if not manifest["rows"]["out"]:
         raise DataError(f"{folder}: no row is left: {manifest['rejected']}; see {run.out / 'rejections.parquet'}")
     return {name: manifest[name] for name in ("rows", "rejected", "n_tokens", "n_bytes", "bytes_a_token", "error")}
+
+
+def _work_key(made_of: Mapping[str, Any]) -> str:
+    """Names the folder of unfinished work: all that its shards are made of, our own code included."""
+    from datagen.contracts import signal_columns, tensors
+    from datagen.signals import _distillkit
+
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (_distillkit, signal_columns, tensors))]
+    text = json.dumps([dict(made_of), {file.name: content_hash(file) for file in files}], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _open(folder: Path) -> "tuple[Compression, list[Path]]":

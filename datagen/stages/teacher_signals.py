@@ -199,10 +199,13 @@ def _work_key(made_of: Mapping[str, Any], method: Any) -> str:
     """Names the folder of unfinished work: all that its shards are made of, our own code and torch included."""
     import torch
 
+    from datagen.backends import scoring, transformers_models
     from datagen.contracts import signal_columns, tensors
+    from datagen.signals import _entries
 
-    files = (method, signal_columns, tensors, _local, _ledger)
-    code = {Path(str(module.__file__)).name: content_hash(Path(str(module.__file__))) for module in files}
+    modules = (method, _entries, _local, _ledger, scoring, transformers_models, signal_columns, tensors)
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
+    code = {file.name: content_hash(file) for file in files}
     params = {name: value for name, value in made_of["params"].items() if name != "max_size_gb"}
     text = json.dumps([dict(made_of) | {"params": params}, code, torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

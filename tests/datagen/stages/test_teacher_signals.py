@@ -16,8 +16,9 @@ from datagen.backends.ledger import Ledger, ledger_path
 from datagen.backends.transformers_models import encode
 from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.records import Trace
-from datagen.contracts.stage import main
+from datagen.contracts.stage import load_method, main
 from datagen.contracts.tensors import SHARD_ROWS, TokenSignals
+from datagen.stages import teacher_signals
 from datagen.stages.teacher_signals import STAGE
 from tests.tiny_model import write_tiny_model
 
@@ -221,3 +222,16 @@ def test_shards_share_one_bound_and_the_ledger_is_read_anew(
     assert main(STAGE, arguments(tmp_path / "asked", tmp_path / "out", *settings)) == 0
     counts = json.loads((tmp_path / "out" / "manifest.json").read_text())["rows"]
     assert counts == {"in": 2 * SHARD_ROWS, "out": 2 * SHARD_ROWS, "rejected": 0}
+
+
+@pytest.mark.parametrize(
+    "changed", ["_entries", "scoring", "transformers_models", "topk", "tensors", "teacher_signals"]
+)
+def test_other_code_goes_on_with_no_shard_of_this_one(monkeypatch: pytest.MonkeyPatch, changed: str):
+    """The folder of unfinished work has another name once a module that shards are made by has another hash."""
+    topk, content_hash = load_method("datagen.signals", "topk"), teacher_signals.content_hash
+    before = teacher_signals._work_key({"params": {}}, topk)
+    monkeypatch.setattr(
+        teacher_signals, "content_hash", lambda file: "other" if file.stem == changed else content_hash(file)
+    )
+    assert teacher_signals._work_key({"params": {}}, topk) != before
