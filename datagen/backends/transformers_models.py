@@ -28,7 +28,10 @@ class Example:
 
 
 class TemplateError(ValueError):
-    """The chat template gives another prompt with the answer than without it, so what is learned is never asked."""
+    """The chat template refuses the messages, or gives another prompt with the answer than without it.
+
+    The latter says that what is learned is never asked.
+    """
 
 
 def device_type() -> str:
@@ -72,7 +75,8 @@ def encode(trace: Trace, tokenizer: Any, end_tokens: frozenset[int]) -> Example:
         end_tokens: any of them ends a turn.
 
     Raises:
-        TemplateError: the prompt's tokens are not a prefix of the whole conversation's.
+        TemplateError: the template refuses the messages, as there are none or of a role that it does not know; or the
+            prompt's tokens are not a prefix of the whole conversation's.
     """
     messages = [template_message(message) for message in trace.prompt.messages]
     answer: dict[str, Any] = {"role": "assistant", "content": trace.completion}
@@ -99,7 +103,12 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 
 def _tokens(tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_generation_prompt: bool) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
-    )
+    import jinja2
+
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, RecursionError) as error:
+        raise TemplateError(f"the chat template refuses the messages: {error}") from None
     return tokenizer(text, add_special_tokens=False)["input_ids"]

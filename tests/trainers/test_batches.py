@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def test_a_template_that_rewrites_the_prompt_is_refused(tiny: Path):
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
     tokenizer.chat_template = "{{ messages | length }}{% if add_generation_prompt %}:{% endif %}"
     with pytest.raises(TemplateError, match="changes the prompt"):
+        encode(trace("x"), tokenizer, ENDS)
+
+
+def test_messages_that_a_template_refuses_are_named(tiny: Path):
+    """Such as a system turn where the template knows none; and no messages at all."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
+    with pytest.raises(TemplateError, match="refuses the messages"):
+        encode(replace(trace("x"), prompt=Prompt(id="p", messages=[])), tokenizer, ENDS)
+    tokenizer.chat_template = "{{ raise_exception('no system turn') }}"
+    with pytest.raises(TemplateError, match="refuses the messages: no system turn"):
         encode(trace("x"), tokenizer, ENDS)
 
 
