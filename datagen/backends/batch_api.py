@@ -72,7 +72,8 @@ class _Backend:
         """The outcome of every request, in order; see `TextBackend`.
 
         Raises:
-            BackendError: the server refuses, or a batch has not ended in time; it is noted, and a rerun goes on.
+            BackendError: the server refuses, or a batch has not ended in time; it is noted, and a rerun goes on. Or
+                wanted requests are in an earlier run's batch at another base_url.
             BudgetSpent: the next request could exceed the budget.
         """
         flight = self._open()

@@ -138,8 +138,13 @@ class Flight:
         claimed = self._ledger.claim(wanted)
         granted = set(claimed.granted)
         if granted:  # read after the claim: whoever held these before has written down its batch by now
-            for record in self._journal.adopt(granted):
-                self._adopt(record)
+            try:
+                for record in self._journal.adopt(granted):
+                    self._adopt(record)
+                self._journal.check_endpoint(granted)
+            except BaseException:
+                self._ledger.release(granted)
+                raise
             others = self._journal.elsewhere(granted) - self._in_batch
             self._ledger.release(others)
             granted -= others | self._in_batch

@@ -68,6 +68,7 @@ class Journal:
         self.folder = folder
         self._endpoint = endpoint
         self._keys: dict[Path, frozenset[bytes]] = {}  # of files held by others; a file's keys never change
+        self._at_others: dict[Path, tuple[str, frozenset[bytes]]] = {}  # endpoint and keys of files of other endpoints
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -94,6 +95,8 @@ class Journal:
         """Every batch of the endpoint that no process watches; where `wanted` is given, those with one of its keys."""
         keys = None if wanted is None else set(wanted)
         for path in sorted(self.folder.glob("*.json")):
+            if path in self._at_others:
+                continue
             if keys is not None and path in self._keys and keys.isdisjoint(self._keys[path]):
                 continue
             record = self._lock(path)
@@ -110,6 +113,15 @@ class Journal:
                 found |= keys.intersection(wanted)
         return found
 
+    def check_endpoint(self, wanted: Collection[bytes]) -> None:
+        """Raise BackendError where a batch of another endpoint has one of the keys, as of the last `adopt`."""
+        for path, (endpoint, keys) in self._at_others.items():
+            if not keys.isdisjoint(wanted) and path.exists():
+                raise BackendError(
+                    f"{len(keys.intersection(wanted))} requests are in a batch at {endpoint}, not at {self._endpoint}; "
+                    f"set base_url back to fetch it, or remove {path} to buy them again"
+                )
+
     def _lock(self, path: Path) -> Record | None:
         """The record, locked; None where another process has it, it is gone, or it is of another endpoint."""
         with explained(path):
@@ -123,8 +135,11 @@ class Journal:
             except BlockingIOError:
                 is_free = False
             content = _read(path, file)
-            if content["endpoint"] == self._endpoint and path not in self._keys:
-                self._keys[path] = frozenset(bytes.fromhex(key) for key in content["keys"])
+            keys = frozenset(bytes.fromhex(key) for key in content["keys"])
+            if content["endpoint"] != self._endpoint:
+                self._at_others[path] = (content["endpoint"], keys)
+            else:
+                self._keys.setdefault(path, keys)
             if is_free and os.fstat(file.fileno()).st_nlink and content["endpoint"] == self._endpoint:
                 return Record(path, file, content)
             file.close()

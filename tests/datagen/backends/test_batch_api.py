@@ -263,6 +263,22 @@ def test_batches_of_other_prompts_are_fetched_too(server: BatchServer, ledger: L
     assert (len(ledger), left(ledger)) == (7, [])
 
 
+def test_a_batch_at_another_address_is_not_bought_again(server: BatchServer, ledger: Ledger):
+    """`provider` gives both addresses the same keys: nothing is asked of the second one that the first has sold."""
+    server.fault = lambda call, n: 503 if call == "GET batches" else None
+    with pytest.raises(BackendError, match="attempts failed"):
+        answers(config(server, max_tries=1, provider="p"), ledger, [ask("a")])
+    server.fault = lambda call, n: None
+    with running_batches() as other:
+        with pytest.raises(BackendError, match=rf"1 requests are in a batch at {server.base_url}.*base_url back") as e:
+            answers(config(other, provider="p"), ledger, [ask("a"), ask("b")])
+        assert str(left(ledger)[0]) in str(e.value) and not other.bought
+        outcomes, _ = answers(config(other, provider="p"), ledger, [ask("b")])
+        assert reasons(outcomes) == {"answer": 1} and len(left(ledger)) == 1
+    outcomes, _ = answers(config(server, provider="p"), ledger, [ask("a"), ask("b")])
+    assert [o.from_ledger for o in outcomes] == [True, True] and set(server.bought.values()) == {1}
+
+
 def test_the_budget_is_never_exceeded(server: BatchServer, ledger: Ledger):
     """Room for a few at their most: batches shrink to what fits, the run ends resumable, and a rerun asks the rest."""
     requests = [ask(f"number {i}") for i in range(30)]
