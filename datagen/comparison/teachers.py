@@ -12,7 +12,7 @@ from datagen.contracts.dataset import is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError
 from datagen.contracts.records import BAD_ANSWERS
 
-_ATTEMPT = re.compile(r"(?P<prompt>.+)#(?P<index>\d+)\.[0-9a-f]{8}")  # a trace's id, as datagen.contracts.records says
+_ATTEMPT = re.compile(r"(?P<prompt>.+)#(?P<index>\d+)\.[0-9a-f]{8}", re.DOTALL)  # a trace's id, see contracts.records
 
 
 def find_teachers(folder: Path) -> dict[str, Path]:
