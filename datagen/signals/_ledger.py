@@ -53,6 +53,7 @@ class Teacher:
         self.end_tokens = frozenset(
             {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         )
+        self.max_tokens = config.max_tokens
         self.vocabulary = max(self.tokenizer.get_vocab().values()) + 1
         self.identity: Mapping[str, Any] = {
             "backend": config.backend,

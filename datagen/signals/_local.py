@@ -1,6 +1,7 @@
 """Distributions from a transformers model on this machine, which sees whole ones: any method."""
 
 import inspect
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -17,7 +18,10 @@ BATCH_TOKENS = 2048  # padding included: enough to fill the machine, and activat
 
 
 class Config(Params):
-    """The teacher by name, folder or hub name, as the backend `local` takes it."""
+    """The teacher by name, folder or hub name, as the backend `local` takes it.
+
+    A trace of more tokens than the teacher has positions is dropped, whatever `max_tokens` says.
+    """
 
     backend: Literal["local"] = "local"
     model: str = EMBEDDED
@@ -54,6 +58,8 @@ class Teacher:
             raise MissingError(f"model {config.model!r}: {type(network).__name__} takes no logits_to_keep")
         self.network = network.to(device).eval()
         self.end_tokens = end_tokens(network, self.tokenizer)
+        positions = getattr(network.config, "max_position_embeddings", None) or sys.maxsize
+        self.max_tokens = min(config.max_tokens, positions)
         self.vocabulary: int = network.get_output_embeddings().weight.shape[0]
         self.identity: Mapping[str, Any] = {
             "backend": config.backend,

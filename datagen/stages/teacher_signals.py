@@ -73,7 +73,7 @@ def run(run: Run) -> dict[str, Any]:
     from datagen.contracts.tensors import SHARD_ROWS, TokenSignalsWriter
 
     def prepare(row: Trace | Rejection) -> "Example | Rejection":
-        return _prepare(row, teacher, source_config.max_tokens, run.name)
+        return _prepare(row, teacher, run.name)
 
     n_tokens, n_traces, rejected = 0, 0, list[Rejection]()
     for row in rows:
@@ -127,7 +127,7 @@ def run(run: Run) -> dict[str, Any]:
     return {name: manifest[name] for name in ("rows", "rejected", "n_tokens", "n_bytes", "bytes_a_token", "error")}
 
 
-def _prepare(row: Trace | Rejection, teacher: Any, max_tokens: int, stage: str) -> Example | Rejection:
+def _prepare(row: Trace | Rejection, teacher: Any, stage: str) -> Example | Rejection:
     """The tokens that a student learns from, or why it cannot."""
     if isinstance(row, Rejection):
         return row
@@ -137,8 +137,8 @@ def _prepare(row: Trace | Rejection, teacher: Any, max_tokens: int, stage: str) 
         return Rejection(id=row.id, stage=stage, reason="chat_template", detail=str(error))
     if not row.completion.strip() or not example.n_completion_tokens:
         return Rejection(id=row.id, stage=stage, reason="empty_completion", detail="no token to keep a signal of")
-    if len(example) > max_tokens:
-        detail = f"{len(example)} tokens, max_tokens is {max_tokens}"
+    if len(example) > teacher.max_tokens:
+        detail = f"{len(example)} tokens, at most {teacher.max_tokens} are taken"
         return Rejection(id=row.id, stage=stage, reason="too_long", detail=detail)
     return example
 

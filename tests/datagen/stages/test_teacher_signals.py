@@ -71,6 +71,16 @@ def test_rows_in_are_rows_out_and_rejections(tmp_path: Path, tiny: Path):
     assert [(one.id, len(one.signal)) for one in signals] == [("t0", 3), ("t3", 4)]  # an end of turn each
 
 
+def test_a_trace_beyond_the_teacher_s_positions_is_dropped(tmp_path: Path, tiny: Path):
+    """It has 512, and a byte is a token; `max_tokens` is 4,096."""
+    file = tmp_path / "traces.jsonl"
+    rows = [{"id": f"t{n}", "prompt": "p", "completion": "x" * n} for n in (400, 600)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(STAGE, arguments(file, tmp_path / "out", f"model={tiny}", "max_rejected_share=0.5")) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["rejected"] == {"too_long": 1} and manifest["rows"]["out"] == 1
+
+
 def test_rows_at_the_end_change_the_last_shard_alone(tmp_path: Path, tiny: Path):
     settings = ["method=hybrid", "k=4", "n_draws=4", f"model={tiny}"]
     for n in (SHARD_ROWS + 8, SHARD_ROWS + 9):
