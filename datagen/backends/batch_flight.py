@@ -126,7 +126,9 @@ class Flight:
                 new[key] = request
             self._n_held[key] += 1
             self._held.append((request, key))
-        answered = self._ledger.get_many(new)  # most keys of a rerun need no claim, which costs more
+        keys, answered = iter(new), set[bytes]()  # most keys of a rerun need no claim, which costs more
+        while some := list(islice(keys, ROWS_A_TRANSACTION)):  # a block's answers may not fit into memory
+            answered |= self._ledger.get_many(some).keys()
         missing = {key: request for key, request in new.items() if key not in answered}
         self._waiting |= missing
         self._claim({key: request for key, request in missing.items() if key not in self._in_batch})
