@@ -96,7 +96,7 @@ def check_folder(folder: Path) -> list[Path]:
     """The shards of an exported folder, each of which was read to its end and is whole."""
     try:
         manifest = read_manifest(folder)
-        named: dict[str, str] = manifest["files"]
+        named: dict[str, str] = dict(manifest["files"])
         record, version, n_expected = manifest["record"], manifest["version"], manifest["rows"]["out"]
     except DataError:
         raise

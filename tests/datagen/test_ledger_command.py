@@ -178,6 +178,11 @@ def damage_manifest(folder: Path) -> None:
     os.truncate(folder / "manifest.json", 40)
 
 
+def damage_files(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": [*manifest["files"]]}))
+
+
 def damage_no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
@@ -200,6 +205,7 @@ def damage_answer(folder: Path) -> None:
         (damage_remove, "missing ['part-00000.parquet']"),
         (damage_add, "not in the manifest ['part-00001.parquet']"),
         (damage_manifest, "manifest.json is damaged"),
+        (damage_files, "manifest.json is damaged"),
         (damage_no_manifest, "it has no manifest.json"),
         (damage_answer, "no answer, or another than its checksum says"),
     ],
