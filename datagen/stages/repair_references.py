@@ -52,14 +52,14 @@ class Config(Params):
 
 @dataclass(frozen=True, kw_only=True)
 class _Second:
-    """The second source; `by_text` finds a row whose id is its own by its messages."""
+    """The second source; the same messages are the same prompt whatever its id, so they are looked up first."""
 
     name: str
     by_id: Votes
     by_text: Votes
 
     def votes(self, prompt: Prompt) -> Counter[str]:
-        return self.by_id.get(prompt.id) or self.by_text.get(content_id(prompt.messages)) or Counter()
+        return self.by_text.get(content_id(prompt.messages)) or self.by_id.get(prompt.id) or Counter()
 
 
 def parse(section: Mapping[str, Any]) -> Parts:

@@ -168,3 +168,17 @@ def test_a_model_as_second_source_has_to_be_another_one(
     assert "teacher_a votes as teacher teacher_a too" in capsys.readouterr().err
     assert main(STAGE, [*arguments, "--second", str(prompts)]) == 3
     assert "the prompts' own references" in capsys.readouterr().err
+
+
+def test_a_second_source_with_ids_of_its_own_is_read_by_what_is_asked(tmp_path: Path):
+    """It numbers the same two prompts the other way round; by their ids each would have the other's answer."""
+    asked = [
+        Prompt(id=id, messages=[{"role": "user", "content": text}], reference="9")
+        for id, text in (("1", "3 + 4"), ("2", "4 + 4"))
+    ]
+    other = [replace(asked[0], id="2", reference="7"), replace(asked[1], id="1", reference="8")]
+    right = [(prompt, text) for prompt, text in zip(asked, ("7", "8"), strict=True) for _ in range(3)]
+    prompts = write(tmp_path / "prompts", Prompt, asked)
+    second = write(tmp_path / "second", Prompt, other)
+    found = repair(tmp_path, prompts, write_votes(tmp_path / "teachers", {"t1": right}), second)
+    assert found["cases"]["repaired"] == 2
