@@ -49,6 +49,7 @@ class ChatServer:
         headers: of the last request.
         peak: most requests in flight at once.
         metrics: what it says of itself, where it does.
+        n_metrics_lost: how many of the next looks at them end without an answer.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,7 @@ class ChatServer:
         self.headers: dict[str, str] = {}
         self.peak = 0
         self.metrics = ""
+        self.n_metrics_lost = 0
         self._in_flight = 0
 
     @property
@@ -90,6 +92,9 @@ class ChatServer:
 
     async def show_metrics(self, request: web.Request) -> web.Response:
         """GET /metrics."""
+        if self.n_metrics_lost and request.transport:
+            self.n_metrics_lost -= 1
+            request.transport.abort()
         return web.Response(text=self.metrics) if self.metrics else web.Response(status=404)
 
 

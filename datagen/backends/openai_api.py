@@ -338,13 +338,16 @@ class _Server:
         return await self._sort_error(response.status, response.headers, reply, replica)
 
     async def _watch(self, replica: Replica) -> None:
-        """Read vLLM's metrics now and then, for as long as there are some."""
+        """Read vLLM's metrics now and then, for as long as it gives some; one that is away may come back."""
         clock = asyncio.get_running_loop().time
         while True:
             try:
                 async with self._session.get(replica.metrics_url, allow_redirects=False) as response:
                     load = parse_load(await response.text()) if response.status == 200 else None
-            except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
+            except (aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(METRICS_EVERY_S)
+                continue
+            except ValueError:
                 load = None
             if load is None:
                 return

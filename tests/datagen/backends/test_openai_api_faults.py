@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from datagen.backends import openai_api as openai_api_module
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request, Sampling
 from datagen.backends.ledger import Ledger
 from datagen.backends.openai_api import Config, openai_api
@@ -263,9 +264,17 @@ def test_top_logprobs_and_token_ids_are_kept(servers: list[ChatServer], ledger: 
     assert servers[0].n_requests == 1
 
 
-def test_vllm_metrics_lower_the_limit(servers: list[ChatServer], ledger: Ledger):
-    """A server that calls itself uvicorn and says that its cache is full is asked for less at once."""
+@pytest.mark.parametrize("n_lost", [0, 2])  # aiohttp itself makes a second attempt at a lost GET
+def test_vllm_metrics_lower_the_limit(
+    servers: list[ChatServer], ledger: Ledger, monkeypatch: pytest.MonkeyPatch, n_lost: int
+):
+    """A server that calls itself uvicorn and says that its cache is full is asked for less at once.
+
+    So is one that lost its first connections for metrics, as a server that is started again does.
+    """
+    monkeypatch.setattr(openai_api_module, "METRICS_EVERY_S", 0.01)
     server = servers[0]
+    server.n_metrics_lost, server.latency_s = n_lost, 0.05
     server.metrics = 'vllm:num_requests_waiting{engine="0"} 0.0\nvllm:kv_cache_usage_perc{engine="0"} 0.99\n'
     server.fault = lambda body, n: reply(answer_to(body), Server="uvicorn")
     outcomes, counts = answers(config(server), ledger, range(50))
