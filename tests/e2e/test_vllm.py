@@ -162,23 +162,29 @@ def test_a_run_is_killed_and_its_server_too(root: Path, model: Path, folder: Pat
 
 
 def asked_of_a_stopped_run(address: str, name: str, folder: Path, root: Path) -> int:
-    """12 prompts are 12 requests that reach the server; a rerun sends none; a second sample is 12 more.
+    """12 prompts are 12 requests; a rerun sends none that reach the server; a second sample is 12 more.
 
-    Returns how many requests the server had answered before.
+    Returns how many requests the server had answered before. It is counted once the first 12 are answered: what the
+    stopped run had sent came before them, and may have stood in no counter yet.
     """
-    wait_until(lambda: not counter(address, "num_requests_running") + counter(address, "num_requests_waiting"))
     environment = variables(folder, root, "other-home")
     params = ["backend=openai_api", f"base_url={address}/v1", f"model={name}"]
-    before = counter(address, "request_success_total")
-    for n_samples, n_asked, n_found in ((1, 12, 0), (1, 12, 12), (2, 24, 12)):
+
+    def ask(n_samples: int) -> tuple[float, float]:
         words = command(*params, f"samples_per_prompt={n_samples}", out=f"asked-{n_samples}")
         facts = run(folder, words, environment)
-        assert counter(address, "request_success_total") - before == n_asked
-        assert facts["ledger_hits"] == n_found
+        return facts["requests"], facts["ledger_hits"]
+
+    assert ask(1) == (12, 0)
+    served = counter(address, "request_success_total")
+    assert ask(1) == (0, 12)
+    assert counter(address, "request_success_total") == served
+    assert ask(2) == (12, 12)
+    assert counter(address, "request_success_total") == served + 12
     rows = list(iterate(folder / "asked-2"))
     assert len(rows) == 24 and all(row["completion"] and 0 < row["n_completion_tokens"] <= 16 for row in rows)
     assert len({row["completion"] for row in rows}) > 12  # seeds of their own: the samples of a prompt differ
-    return before
+    return served - 12
 
 
 def check_token_ids(home: Path, model: Path, rows: list[dict[str, Any]]) -> None:
