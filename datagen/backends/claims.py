@@ -8,7 +8,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
@@ -22,14 +22,23 @@ class Turn:
         self._threads = threading.Lock()  # flock parts open files, not the threads that share one
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Wait for the turn and hold it."""
-        with self._threads:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+    def held(self, *, wait: bool = True) -> Iterator[bool]:
+        """Wait for the turn and hold it; without `wait`, yields whether it was free and is held now."""
+        is_held = False
+        if not self._threads.acquire(blocking=wait):
+            yield False
+            return
+        try:
+            with suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_held = True
             try:
-                yield
+                yield is_held
             finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+                if is_held:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
 
     def close(self) -> None:
         """Close the file; the turn must not be held."""

@@ -1,9 +1,10 @@
 """The ledger: every answer ever paid for, kept so that none is bought twice.
 
-One SQLite file in WAL mode with `synchronous=FULL`. A put returns after the commit that holds it is on disk; one thread
-commits for all writers, everything that waits at once, so 64 writers share a sync. The key is the SHA-256 of the
-canonical JSON of a request and the first answer stored under a key stays. Values are opaque bytes: the ledger adds
-nothing to them, so it holds no secret that its caller didn't hand it.
+One SQLite file in WAL mode with `synchronous=FULL`. A put returns after the commit that holds it is on disk; a commit
+holds everything that waits, so 64 writers share a sync. A thread commits for all, but an event loop commits what its own
+tasks put, while the disk is fast: to hand it over and back would take several times as long as the commit. The key is
+the SHA-256 of the canonical JSON of a request and the first answer stored under a key stays. Values are opaque bytes:
+the ledger adds nothing to them, so it holds no secret that its caller didn't hand it.
 
 Several processes may use one ledger on a local disk (WAL needs shared memory). They commit by turns, since SQLite's own
 retries sleep up to 100 ms, and SQLite before 3.51.3 can lose a commit that races with two checkpoints
@@ -24,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +40,7 @@ __all__ = ["POLL_S", "Claimed", "Ledger", "ledger_path", "request_key"]
 
 ROWS_A_STATEMENT = 64  # each statement gives Python's lock away, which a busy event loop returns late
 ROWS_A_READ = 1000  # SQLite allows a statement 32,766 variables
+SLOW_COMMIT_S = 0.005  # after one that took longer the thread commits, so that no event loop stands still
 POLL_S = 0.05  # between two looks at what another process is asking for
 # With ON CONFLICT DO NOTHING instead, SQLite copies each page first, as NOT NULL might end a statement of many rows.
 _INSERT = "INSERT OR IGNORE INTO answers (key, answer, checksum, created, epoch) VALUES {values}"
@@ -110,7 +113,8 @@ class Ledger:
         self._reading = threading.Lock()
         self._claims = claims
         self._group = _Group()  # the next to be committed
-        self._committing: dict[bytes, bytes] = {}
+        self._committing: set[bytes] = set()
+        self._last_commit_s = 0.0
         self._arrival = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._commit_groups, name="ledger", daemon=True)
@@ -199,13 +203,24 @@ class Ledger:
         """
         if not answers:
             return {}
-        stored = self._join(answers, epoch).stored.result()
+        with self._arrival:
+            group = self._join(answers, epoch)
+            self._arrival.notify()
+        stored = group.stored.result()
         return {key: stored[key] for key in answers}
 
     async def aput(self, key: bytes, answer: bytes, epoch: int = 0) -> bytes:
         """`put` for asyncio. The answer is stored even where the waiting task is cancelled: it is paid."""
-        task = asyncio.get_running_loop().create_future()
-        self._join({key: answer}, epoch, task)
+        loop = asyncio.get_running_loop()
+        task = loop.create_future()
+        with self._arrival:
+            is_first = not self._group.answers
+            group = self._join({key: answer}, epoch)
+            group.tasks.setdefault(loop, []).append(task)
+            if is_first and self._last_commit_s <= SLOW_COMMIT_S:
+                loop.call_soon(partial(self._commit_group, group, wait=False))
+            elif is_first:
+                self._arrival.notify()
         return (await task)[key]
 
     def claim(self, keys: Iterable[bytes]) -> Claimed:
@@ -230,64 +245,88 @@ class Ledger:
     def release(self, keys: Iterable[bytes]) -> None:
         """Let others ask for these. One whose answer is on its way to the disk stays claimed until it is there."""
         with self._arrival:
-            storing = self._group.answers.keys() | self._committing.keys()
+            storing = self._group.answers.keys() | self._committing
         with explained(self.path):
             self._claims.release(set(keys) - storing)
 
-    def _join(
-        self, answers: Mapping[bytes, bytes], epoch: int, task: "asyncio.Future[dict[bytes, bytes]] | None" = None
-    ) -> _Group:
+    def _join(self, answers: Mapping[bytes, bytes], epoch: int) -> _Group:
+        """Add them to the next group; whoever calls holds `_arrival`."""
         for key, answer in answers.items():
             if len(key) != KEY_BYTES:
                 raise ValueError(f"a ledger key has {KEY_BYTES} bytes, not {len(key)}; make it with request_key")
             if not answer:
                 raise ValueError(f"empty answer for {key.hex()}; the ledger keeps answers only: release the key")
-        with self._arrival:
-            if self._closed:
-                raise ValueError(f"ledger {self.path} is closed")
-            group = self._group
-            if not group.answers:
-                self._arrival.notify()
-            if epoch:
-                group.epochs |= dict.fromkeys(answers.keys() - group.answers.keys(), epoch)
-            for key, answer in answers.items():
-                group.answers.setdefault(key, answer)
-            if task:
-                group.tasks.setdefault(task.get_loop(), []).append(task)
-            return group
+        if self._closed:
+            raise ValueError(f"ledger {self.path} is closed")
+        group = self._group
+        if epoch:
+            group.epochs |= dict.fromkeys(answers.keys() - group.answers.keys(), epoch)
+        for key, answer in answers.items():
+            group.answers.setdefault(key, answer)
+        return group
 
     def _commit_groups(self) -> None:
+        """The thread's work, until the ledger is closed."""
         while True:
             with self._arrival:
-                self._arrival.wait_for(lambda: self._group.answers or self._closed)
-                group, self._group = self._group, _Group()
-                self._committing = group.answers
-            if not group.answers:
+                if not self._group.answers and not self._closed:
+                    self._arrival.wait()
+                group = self._group
+            if group.answers:
+                self._commit_group(group)
+            elif self._closed:
                 return
-            try:
+
+    def _commit_group(self, group: _Group, *, wait: bool = True) -> None:
+        """Commit the group, unless somebody has begun to, and tell all who wait for it.
+
+        Without `wait`, for an event loop, it is left to the thread where it is not this ledger's turn.
+        """
+        start = time.monotonic()
+        try:
+            with explained(self.path), self._turn.held(wait=wait) as is_held:
+                with self._arrival:
+                    if not is_held:
+                        self._arrival.notify()
+                        return
+                    if group is not self._group:
+                        return
+                    self._begin(group)
                 stored = self._commit(group)
-            except Exception as error:  # whatever it is, it belongs to those who wait
-                self._committing = {}
-                group.end(error)
-            else:
-                group.end(stored)
-                try:
-                    self._claims.release(group.answers)  # each gives Python's lock away, so after all are told
-                except OSError as error:  # the answers are stored; to others their keys are answered, claimed or not
-                    log.warning("ledger %s: claims stay until this process ends (%s)", self.path, error)
+        except Exception as error:  # whatever it is, it belongs to those who wait
+            stored = error
+        with self._arrival:
+            if group is self._group:  # the turn could not be taken
+                self._begin(group)
+            self._committing -= group.answers.keys()
+            self._last_commit_s = time.monotonic() - start
+        group.end(stored)
+        if isinstance(stored, Exception):
+            return
+        try:
+            self._claims.release(group.answers)  # each gives Python's lock away, so after all are told
+        except OSError as error:  # the answers are stored; to others their keys are answered, claimed or not
+            log.warning("ledger %s: claims stay until this process ends (%s)", self.path, error)
+
+    def _begin(self, group: _Group) -> None:
+        self._group = _Group()
+        self._committing |= group.answers.keys()
 
     def _commit(self, group: _Group) -> dict[bytes, bytes]:
-        """Returns what stands under the keys of the group's answers afterwards."""
+        """Returns what stands under the keys of the group's answers afterwards; needs the turn."""
         answers, epochs, created = group.answers, group.epochs, int(time.time())
         rows = [(key, answer, checksum(key, answer), created, epochs.get(key, 0)) for key, answer in answers.items()]
-        n_new = 0
-        with explained(self.path), self._turn.held(), self._writer:
-            self._writer.execute("BEGIN IMMEDIATE")
-            for start in range(0, len(rows), ROWS_A_STATEMENT):
-                batch = rows[start : start + ROWS_A_STATEMENT]
-                insert = _INSERT.format(values=",".join(["(?, ?, ?, ?, ?)"] * len(batch)))
-                n_new += self._writer.execute(insert, list(chain.from_iterable(batch))).rowcount
+        batches = [rows[start : start + ROWS_A_STATEMENT] for start in range(0, len(rows), ROWS_A_STATEMENT)]
+        with self._writer:
+            if len(batches) > 1:  # one statement is a transaction of its own
+                self._writer.execute("BEGIN IMMEDIATE")
+            n_new = sum(self._insert(batch) for batch in batches)
         return answers if n_new == len(answers) else self.get_many(answers)
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Returns how many were new."""
+        insert = _INSERT.format(values=",".join(["(?, ?, ?, ?, ?)"] * len(rows)))
+        return self._writer.execute(insert, list(chain.from_iterable(rows))).rowcount
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with explained(self.path), self._reading:
