@@ -227,7 +227,7 @@ def test_another_dataset_is_no_export(path: Path, pipeline: Path, ledger: Call):
 
 
 def test_export_and_import_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Answers of 0.5 MB: 96 of them take at most 24 MB more than 16, though they are 40 MB more."""
+    """Answers of 0.5 MB: 192 of them take at most 32 MB more than 64, though they are 64 MB more."""
     monkeypatch.setenv("DATASTILL_HOME", str(tmp_path))
     script = """
 import resource
@@ -240,9 +240,9 @@ manifest = export_answers(path, folder)
 assert import_answers(path.with_name(f"again-{n}.sqlite"), folder).n_new == n
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(manifest["files"]))
 """
-    small, large = (list(map(int, run(script, tmp_path / f"{n}.sqlite", n).split())) for n in (16, 96))
-    assert (small[1], large[1]) == (1, 6)  # a shard ends with the answer that passes 8 MiB
-    assert large[0] < small[0] + 24 * 1024
+    small, large = (list(map(int, run(script, tmp_path / f"{n}.sqlite", n).split())) for n in (64, 192))
+    assert (small[1], large[1]) == (4, 12)  # a shard ends with the answer that passes 8 MiB
+    assert large[0] < small[0] + 32 * 1024  # KiB
 
 
 # --- verify ---
