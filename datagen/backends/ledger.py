@@ -1,8 +1,8 @@
 """The ledger: every answer ever paid for, kept so that none is bought twice.
 
 One SQLite file in WAL mode with `synchronous=FULL`. A put returns after the commit that holds it is on disk; a commit
-holds everything that waits, so 64 writers share a sync. A thread commits for all, but an event loop commits what its own
-tasks put, while the disk is fast: to hand it over and back would take several times as long as the commit. The key is
+holds everything that waits, so 64 writers share a sync. A thread commits for all, but what tasks put their event loop
+commits itself while the disk is fast: to hand it over and back takes several times as long as the commit. The key is
 the SHA-256 of the canonical JSON of a request and the first answer stored under a key stays. Values are opaque bytes:
 the ledger adds nothing to them, so it holds no secret that its caller didn't hand it.
 
@@ -41,6 +41,7 @@ __all__ = ["POLL_S", "Claimed", "Ledger", "ledger_path", "request_key"]
 ROWS_A_STATEMENT = 64  # each statement gives Python's lock away, which a busy event loop returns late
 ROWS_A_READ = 1000  # SQLite allows a statement 32,766 variables
 SLOW_COMMIT_S = 0.005  # after one that took longer the thread commits, so that no event loop stands still
+STANDSTILL_S = 0.25  # of an event loop with answers to commit, before the thread commits them
 POLL_S = 0.05  # between two looks at what another process is asking for
 # With ON CONFLICT DO NOTHING instead, SQLite copies each page first, as NOT NULL might end a statement of many rows.
 _INSERT = "INSERT OR IGNORE INTO answers (key, answer, checksum, created, epoch) VALUES {values}"
@@ -270,7 +271,7 @@ class Ledger:
         while True:
             with self._arrival:
                 if not self._group.answers and not self._closed:
-                    self._arrival.wait()
+                    self._arrival.wait(STANDSTILL_S)
                 group = self._group
             if group.answers:
                 self._commit_group(group)

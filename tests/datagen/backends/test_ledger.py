@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from datagen.backends import ledger as ledger_module
 from datagen.backends.ledger import Ledger, ledger_path, request_key
 from tests.ledger_process import SIXTY_FOUR, answer, command, key, run, start
 
@@ -91,6 +92,13 @@ def test_only_answers_are_stored(path: Path):
         ledger.put(key(1), b"late")
 
 
+@pytest.fixture(params=[ledger_module.SLOW_COMMIT_S, -1.0], ids=["fast disk", "slow disk"])
+def either_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop commits; every commit counts as slow, so the thread does."""
+    monkeypatch.setattr(ledger_module, "SLOW_COMMIT_S", request.param)
+
+
+@pytest.mark.usefixtures("either_disk")
 def test_a_cancelled_task_has_still_paid(path: Path):
     async def cancel_one_of_two(ledger: Ledger) -> bytes:
         cancelled, other = (asyncio.create_task(ledger.aput(key(i), answer(i))) for i in (1, 2))
@@ -104,6 +112,36 @@ def test_a_cancelled_task_has_still_paid(path: Path):
         assert asyncio.run(cancel_one_of_two(ledger)) == answer(2)
     with Ledger.open(path) as ledger:
         assert dict(ledger.iterate()) == {key(1): answer(1), key(2): answer(2)}
+
+
+@pytest.mark.usefixtures("either_disk")
+def test_tasks_and_threads_at_once(path: Path):
+    """Whoever commits, each put returns what stands, and all of it is in the file."""
+
+    async def put_from_both(ledger: Ledger) -> list[bytes]:
+        tasks = [ledger.aput(key(i), answer(i)) for i in range(100)]
+        threads = [asyncio.to_thread(ledger.put, key(i), answer(i)) for i in range(50, 150)]
+        return list(await asyncio.gather(*tasks, *threads))
+
+    with Ledger.open(path) as ledger:
+        expected = [answer(i) for i in (*range(100), *range(50, 150))]
+        assert asyncio.run(put_from_both(ledger)) == expected
+        assert dict(ledger.iterate()) == {key(i): answer(i) for i in range(150)}
+
+
+def test_a_loop_that_stands_still_keeps_no_answer_from_the_disk(path: Path):
+    async def stand_still(ours: Ledger, theirs: Ledger) -> bool:
+        task = asyncio.create_task(ours.aput(key(1), answer(1)))
+        await asyncio.sleep(0)
+        deadline = time.monotonic() + 20
+        while key(1) not in theirs.get_many([key(1)]) and time.monotonic() < deadline:
+            time.sleep(0.01)  # and the loop with it
+        stood = not task.done()
+        await task
+        return stood and time.monotonic() < deadline
+
+    with Ledger.open(path) as ours, Ledger.open(path) as theirs:
+        assert asyncio.run(stand_still(ours, theirs))
 
 
 # --- durability ---
