@@ -93,6 +93,12 @@ def _check_names(verified: Mapping[str, Path], traces: Mapping[str, Path], price
             raise DataError(f"{path}: not written by the verify stage; run it on {name}'s traces first")
     if traces and (odd := sorted(traces.keys() ^ verified.keys())):
         raise DataError(f"--traces and --verified hold different teachers: {', '.join(odd)} is in one of them alone")
+    for name, path in traces.items():
+        if read_manifest(verified[name]).get("inputs", {}).get("traces") != content_hash(path):
+            raise DataError(
+                f"{verified[name]}: not made of {path}, whose empty answers would count as its own; run verify on "
+                "these traces again, or give with --traces those that it was made of"
+            )
     if unknown := sorted(prices.keys() - verified.keys()):
         raise ParamsError(f"prices: no teacher {', '.join(unknown)}; there are {', '.join(verified)}")
 

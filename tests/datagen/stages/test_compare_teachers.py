@@ -1,13 +1,14 @@
 """Oracles: three teachers whose every answer is known; a scoring model to which all 259 tokens are as likely."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from datagen.contracts.dataset import DatasetWriter, read_manifest
+from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
 from datagen.contracts.records import Prompt, Rejection, Trace, Verdict
 from datagen.contracts.stage import main
 from datagen.report.figures import ALL
@@ -53,7 +54,8 @@ def write_teacher(
             writer.read()
             writer.reject(Rejection(id=id, stage="traces", reason=reason, detail="nothing"))
     tables = {"verdicts": Verdict, "rejected": Trace}
-    with DatasetWriter(root / "verified" / name, Trace, {"stage": "verify"}, tables) as writer:
+    made_of = {"stage": "verify", "inputs": {"traces": content_hash(root / "traces" / name)}}
+    with DatasetWriter(root / "verified" / name, Trace, made_of, tables) as writer:
         for trace, holds in rows:
             writer.read()
             status = "pass" if holds else "fail"
@@ -142,6 +144,20 @@ def test_bad_parameters(
         write_teacher(tmp_path, name, answers)
     assert compare(tmp_path, scorer, *settings) == code
     assert said in capsys.readouterr().err
+
+
+def test_traces_are_those_that_were_verified(tmp_path: Path, scorer: Path, capsys: pytest.CaptureFixture[str]):
+    """Those of another run, with one more empty answer, are refused; both folders and the remedy are named."""
+    for name, answers in ANSWERS.items():
+        write_teacher(tmp_path, name, answers)
+    write_teacher(tmp_path / "other", "long", ANSWERS["long"], {"p2#1.00000001": "empty_answer"})
+    shutil.rmtree(tmp_path / "traces" / "long")
+    (tmp_path / "other" / "traces" / "long").rename(tmp_path / "traces" / "long")
+    assert compare(tmp_path, scorer, traces=True) == 3
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'verified' / 'long'}: not made of {tmp_path / 'traces' / 'long'}" in said
+    assert "run verify on these traces again" in said and not (tmp_path / "out").exists()
+    assert compare(tmp_path, scorer) == 0
 
 
 def test_bad_inputs(tmp_path: Path, scorer: Path, capsys: pytest.CaptureFixture[str]):
