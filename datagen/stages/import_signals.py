@@ -6,12 +6,14 @@ as there are no traces: the first is the prompt, each further one has its signal
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import Field
 
 from datagen.contracts.dataset import content_hash, iterate_parquet
 from datagen.contracts.errors import DataError, MissingError
@@ -29,9 +31,10 @@ _COLUMNS = ("input_ids", "compressed_logprobs", "bytepacked_indices")
 
 
 class Config(Params):
-    """The model, by name, folder or hub name, whose tokenizer the ids are of."""
+    """The model, by name, folder or hub name, whose tokenizer the ids are of, and how many rows may be rejected."""
 
     model: str
+    max_rejected_share: float = Field(default=0.05, ge=0, le=1)
 
 
 def parse(section: Mapping[str, Any]) -> Parts:
@@ -59,27 +62,48 @@ def run(run: Run) -> dict[str, Any]:
     }
     work = home() / "signals" / _work_key(made_of)
     rows = _rows(files, config, run.name)
-    n_shards = 0
+    n_shards, n_rows = 0, 0
+    first: Rejection | None = None
+    reasons: Counter[str] = Counter()
     with locked(work), run.progress(None, "sequences") as bar:
         writer = TokenSignalsWriter(run.out, work, Layout(vocabulary=config.d, k=config.k), made_of)
         while shard := list(islice(rows, SHARD_ROWS)):
             if not writer.has_shard(n_shards):
                 writer.write_shard(n_shards, shard)
             n_shards += 1
+            n_rows += len(shard)
+            rejected = [row for row in shard if isinstance(row, Rejection)]
+            first = first or next(iter(rejected), None)
+            reasons.update(row.reason for row in rejected)
             bar.advance(len(shard))
+        _check_usable(folder, first, reasons, n_rows, run.params[Config].max_rejected_share)
         manifest = writer.close(n_shards)
-    if not manifest["rows"]["out"]:
-        raise DataError(f"{folder}: no row is left: {manifest['rejected']}; see {run.out / 'rejections.parquet'}")
     return {name: manifest[name] for name in ("rows", "rejected", "n_tokens", "n_bytes", "bytes_a_token", "error")}
 
 
-def _work_key(made_of: Mapping[str, Any]) -> str:
-    """Names the folder of unfinished work: all that its shards are made of, our own code included."""
+def _check_usable(folder: Path, first: Rejection | None, reasons: Counter[str], n_rows: int, bound: float) -> None:
+    """Raise DataError where too many sequences, or all of them, were rejected; `first` is the first of those."""
+    if not n_rows:
+        raise DataError(f"{folder}: its Parquet files hold no row")
+    if first and (reasons.total() > bound * n_rows or reasons.total() == n_rows):
+        raise DataError(
+            f"{folder}: {reasons.total()} of {n_rows} sequences get no signal "
+            f"({', '.join(f'{reason} {n}' for reason, n in sorted(reasons.items()))}), "
+            f"max_rejected_share is {bound:g}; the first is {first.id!r}: {first.reason}: {first.detail}"
+        )
+
+
+def _work_key(made_of: dict[str, Any]) -> str:
+    """Names the folder of unfinished work: all that its shards are made of, our own code included.
+
+    The bound on rejections changes no shard: with a higher one, a run that it ended goes on from them.
+    """
     from datagen.contracts import signal_columns, tensors
     from datagen.signals import _distillkit
 
     files = [Path(__file__), *(Path(str(module.__file__)) for module in (_distillkit, signal_columns, tensors))]
-    text = json.dumps([dict(made_of), {file.name: content_hash(file) for file in files}], sort_keys=True)
+    params = {name: value for name, value in made_of["params"].items() if name != "max_rejected_share"}
+    text = json.dumps([made_of | {"params": params}, {file.name: content_hash(file) for file in files}], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

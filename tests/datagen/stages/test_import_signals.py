@@ -78,8 +78,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
 
 
-def arguments(capture: Path, out: Path, tiny: Path) -> list[str]:
-    return ["--distillkit", str(capture), "--out", str(out), "--set", f"model={tiny}"]
+def arguments(capture: Path, out: Path, tiny: Path, *settings: str) -> list[str]:
+    return ["--distillkit", str(capture), "--out", str(out), "--set", f"model={tiny}", *settings]
 
 
 def test_values_and_ids_by_hand(tmp_path: Path, tiny: Path):
@@ -117,7 +117,8 @@ def test_what_no_signal_can_be_made_of_is_named(tmp_path: Path, tiny: Path):
     bad = [row([7, D, 9], 3), row([7, -100, 9], 3), row([7, 8, 9], 1), nan, row([7, 8], 2, attention_mask=[1])]
     rows = [one | {"attention_mask": one.get("attention_mask")} for one in bad]
     packed = row([5, 6, 7], 3, attention_mask=[1, 1, 2])
-    assert main(STAGE, arguments(write_capture(tmp_path / "capture", [packed, *rows]), tmp_path / "out", tiny)) == 0
+    capture = write_capture(tmp_path / "capture", [packed, *rows])
+    assert main(STAGE, arguments(capture, tmp_path / "out", tiny, "max_rejected_share=0.9")) == 0
     found = pl.read_parquet(tmp_path / "out" / "rejections.parquet")
     assert found["id"].to_list() == ["data_0:0.1", *(f"data_1:{i}" for i in range(5))]
     assert found["reason"].to_list() == ["one_token", *["unreadable"] * 5]
@@ -128,6 +129,22 @@ def test_what_no_signal_can_be_made_of_is_named(tmp_path: Path, tiny: Path):
         "no log-prob at position 1, but NaN",
         "attention_mask of 1 for 2 input_ids",
     ]
+
+
+def test_too_many_rejections_end_the_import(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]):
+    """Two of three sequences; with a higher bound it goes on from its shards; all of them are too many for any."""
+    bad = [row([7, D, 9], 3), row([7, 8, 9], 1)]
+    capture = write_capture(tmp_path / "capture", [row([7, 8, 9], 3), *bad])
+    assert main(STAGE, arguments(capture, tmp_path / "out", tiny, "max_rejected_share=0.6")) == 3
+    said = capsys.readouterr().err
+    assert f"{capture}: 2 of 3 sequences get no signal (unreadable 2), max_rejected_share is 0.6" in said
+    assert "the first is 'data_1:0': unreadable" in said and not (tmp_path / "out").exists()
+    (work,) = (tmp_path / "home" / "signals").iterdir()
+    assert main(STAGE, arguments(capture, tmp_path / "out", tiny, "max_rejected_share=0.67")) == 0
+    assert not work.exists()  # the second run's too, and empty now
+    none = write_capture(tmp_path / "none", bad)
+    assert main(STAGE, arguments(none, tmp_path / "no", tiny, "max_rejected_share=1")) == 3
+    assert "2 of 2 sequences get no signal" in capsys.readouterr().err
 
 
 def test_deltas_are_summed():
@@ -158,7 +175,7 @@ def test_a_row_of_other_bytes_is_rejected_and_an_older_format_refused(
     short = row([1, 2, 3], 3)
     short["bytepacked_indices"] = [one[:-1] for one in short["bytepacked_indices"]]
     capture = write_capture(tmp_path / "capture", [row([7, 8, 9], 3), short])
-    assert main(STAGE, arguments(capture, tmp_path / "out", tiny)) == 0
+    assert main(STAGE, arguments(capture, tmp_path / "out", tiny, "max_rejected_share=0.5")) == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["rows"] == {"in": 2, "out": 1, "rejected": 1}
     detail = pl.read_parquet(tmp_path / "out" / "rejections.parquet")["detail"].to_list()
