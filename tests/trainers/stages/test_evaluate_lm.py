@@ -1,5 +1,8 @@
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -143,9 +146,11 @@ def test_the_harness_is_asked_for_only_where_it_is(
     tiny: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Before any work: the command that installs it; and where it is, prompts that it can judge."""
-    monkeypatch.setattr("trainers.harness.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # as Python marks a package that cannot be imported
     assert evaluate(tiny, tiny, prompts, tmp_path / "out", "harness=lm_eval")[0] == 2
     assert "pip install lm-eval" in capsys.readouterr().err
-    monkeypatch.setattr("trainers.harness.find_spec", lambda name: name)
+    installed = ModuleType("lm_eval")
+    installed.__spec__ = ModuleSpec("lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval", installed)
     assert evaluate(tiny, tiny, prompts, tmp_path / "out", "harness=lm_eval")[0] == 2
     assert "no prompt has a number as its reference" in capsys.readouterr().err
