@@ -11,8 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -22,6 +21,7 @@ import yaml
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.records import Prompt
 from tests.tiny_model import write_tiny_model
+from tests.waiting import wait_until
 
 KEY = "sk-planted-5f0c2d9e7b1a"
 STAGES = ("prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm", "report")
@@ -111,16 +111,6 @@ class Project:
             for file in sorted((self.folder / out).rglob("*"))
             if file.is_file()
         }
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Whether `condition` came to hold in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from datagen.contracts.params import validate
 from datagen.contracts.records import Message
 from tests.chat_server import reply, running
 from tests.fake_vllm import FakeVllm
+from tests.waiting import wait_until
 
 SAMPLING = Sampling(temperature=0.5, max_new_tokens=8, seed=1)
 
@@ -46,16 +47,6 @@ with Ledger.open(ledger_path()) as ledger:
     with vllm_server(config, Environment(ledger=ledger, concurrency=4)) as backend:
         print(json.dumps([outcome.answer.text for outcome in backend.generate(requests)]))
 """
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
-    """Whether `condition` came to hold in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from datagen.contracts.errors import ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.records import Prompt
 from datagen.contracts.stage import Progress, check_out, find_methods, find_stages, load_method, load_stage
+from tests.waiting import wait_until
 
 # A stage that says when it runs, and waits for the end of its input.
 STAGE = '''
@@ -96,16 +97,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
-    """Whether `condition` came to hold in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_a_run_writes_its_output_and_its_metrics_apart_from_times(start: Start, tmp_path: Path):
