@@ -9,7 +9,8 @@ prompt_only        each prompt once: prompt, answer, pass_rate, constraints     
 Types: https://huggingface.co/docs/trl/dataset_formats. Conversations are lists of messages; the teacher's reasoning is
 `reasoning_content` of the assistant's message, where chat templates look for it; tool calls are structures with their
 arguments as JSON text, and `tools` is JSON text. Optional keys stand only in a dataset that uses them, since templates
-ask whether a key is there. A trace without a finding (error, timeout, unparsed) is no bad example, so it is left out.
+ask whether a key is there. A trace without a finding (error, timeout, unparsed) is no bad example, nor is one that was
+good enough and dropped for the other attempts at its prompt, so these are left out.
 """
 
 import argparse
@@ -31,7 +32,10 @@ REASONS = {
     "no_prompt": "the row has no prompt",
     "no_failed_trace": "no trace of its prompt failed, so there is none to prefer it to",
     "no_finding": "the verifier came to no finding, so it is neither a good nor a bad example",
+    "no_agreement": "it passed, too few other attempts at its prompt did, so it is neither a good nor a bad example",
+    "not_best": "it passed, another attempt at its prompt was chosen, so it is neither a good nor a bad example",
 }
+_SET_ASIDE = ("no_agreement", "not_best")  # verify's reasons to drop what its verifier lets pass
 _ROW_GROUP = 2048
 _TOOLS = cs.by_name("tools", require_all=False)
 _TOOL_CALLS = pl.List(
@@ -100,15 +104,18 @@ def preference(traces: pl.LazyFrame) -> pl.LazyFrame:
 
 def unpaired(traces: pl.LazyFrame) -> pl.LazyFrame:
     """Traces that passed or failed, with a label that says which."""
-    reason = pl.coalesce(_reason_no_prompt(), _reason("no_finding", pl.col("good").is_null()))
+    reason = pl.coalesce(_reason_no_prompt(), "set_aside", _reason("no_finding", pl.col("good").is_null()))
     return traces.select("id", "prompt", "completion", _TOOLS, label="good", reason=reason)
 
 
 def prompt_only(traces: pl.LazyFrame) -> pl.LazyFrame:
     """Prompts, with the share of their judged traces that was kept."""
     row = cs.by_name("prompt", "family", "constraints", "reference") | _TOOLS
-    prompts = traces.group_by("prompt_id", maintain_order=True).agg(row.first(), pass_rate=pl.col("good").mean())
-    reason = pl.coalesce(_reason_no_prompt(), _reason("no_finding", pl.col("pass_rate").is_null()))
+    prompts = traces.group_by("prompt_id", maintain_order=True).agg(
+        row.first(), pass_rate=pl.col("good").mean(), set_aside=pl.col("set_aside").drop_nulls().first()
+    )
+    unknown = pl.coalesce("set_aside", pl.lit("no_finding"))
+    reason = pl.coalesce(_reason_no_prompt(), pl.when(pl.col("pass_rate").is_null()).then(unknown))
     columns = ("prompt", "pass_rate", "family", "constraints", _TOOLS)
     return prompts.select(*columns, id="prompt_id", answer="reference", reason=reason)
 
@@ -125,12 +132,16 @@ FORMATS = {
 def _traces(path: Path) -> pl.LazyFrame:
     """Kept and dropped traces in input order, with prompt and completion as lists of messages.
 
-    `good` is True for a kept trace, False for one that failed, null for one that was dropped without a finding.
+    `good` is True for a kept trace, False for one that failed, null for one that was dropped without a finding, or for
+    the other attempts at its prompt; then `set_aside` is the reason, else null.
     """
     kept = pl.scan_parquet(path / "part-*.parquet").with_columns(kept=True)
     dropped = pl.scan_parquet(path / "rejected.parquet").with_columns(kept=False)
     verdicts = pl.scan_parquet(path / "verdicts.parquet").select("id", "status").with_row_index("position")
-    traces = pl.concat([kept, dropped]).join(verdicts, on="id", how="left").sort("position")
+    aside = pl.scan_parquet(path / "rejections.parquet").filter(pl.col("reason").is_in(_SET_ASIDE))
+    aside = aside.select("id", set_aside=pl.col("reason"))
+    traces = pl.concat([kept, dropped]).join(verdicts, on="id", how="left").join(aside, on="id", how="left")
+    traces = traces.sort("position")
     message = pl.element().struct
     values = {
         "role": message.field("role"),
@@ -149,7 +160,7 @@ def _traces(path: Path) -> pl.LazyFrame:
     traces = traces.with_columns(
         prompt=pl.col("messages").list.eval(_struct({key: values[key] for key in values if key in used})),
         completion=pl.concat_list(_struct(answer)),
-        good=pl.when("kept").then(True).when(pl.col("status") == "fail").then(False),
+        good=pl.when("kept").then(True).when(pl.col("set_aside").is_null() & (pl.col("status") == "fail")).then(False),
     )
     return traces if _any(traces, "tools") else traces.drop("tools")
 

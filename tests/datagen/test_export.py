@@ -8,7 +8,7 @@ import pytest
 from datagen.cli import main
 from datagen.contracts.dataset import DatasetWriter, read_manifest
 from datagen.contracts.errors import DataError, LockedError, ParamsError
-from datagen.contracts.records import Message, Prompt, Rejection, Trace, Verdict
+from datagen.contracts.records import Constraint, Message, Prompt, Rejection, Trace, Verdict
 from datagen.contracts.stage import locked
 from datagen.export import FORMATS, export
 
@@ -126,6 +126,33 @@ def test_prompt_only_has_the_pass_rate_of_each_prompt(verified: Path, tmp_path: 
     assert {row["id"]: row["pass_rate"] for row in found} == {"p0": 0.6, "p1": 1.0, "p2": 0.0}
     assert (found[0]["prompt"], found[0]["answer"], found[0]["family"]) == ([user("question p0")], "4", "sum")
     assert rejections(tmp_path / "out") == {"p3": "no_finding"}
+
+
+def test_what_was_dropped_for_other_attempts_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As verify itself wrote them: answers that passed are neither bad examples nor unjudged ones.
+
+    One at a and the only one at c pass alone, which min_agreement=2 drops; at b one of two constraints is enough at
+    threshold 0.5, but not the best.
+    """
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    both = [Constraint(id="keywords:existence", kwargs=json.dumps({"keywords": [word]})) for word in ("red", "blue")]
+    a, c = (Prompt(id=id, messages=[user("2 + 2?")], reference="4") for id in "ac")
+    b = Prompt(id="b", messages=[user("Say.")], constraints=both)
+    given = [(a, "4", True), (a, "5", False), (b, "red", False), (b, "red blue", True), (c, "4", True)]
+    with DatasetWriter(tmp_path / "traces", Trace, {"stage": "traces", "method": "best_of_n"}) as writer:
+        for i, (prompt, completion, best) in enumerate(given):
+            writer.read()
+            writer.write(Trace(id=f"{prompt.id}#{i}", prompt=prompt, completion=completion, score=0.5, best=best))
+    paths = ["--traces", str(tmp_path / "traces"), "--out", str(tmp_path / "verified")]
+    assert main(["verify", *paths, "--set", "min_agreement=2", "keep=best", "threshold=0.5"]) == 0
+    export(tmp_path / "verified", "unpaired", tmp_path / "out")
+    assert {row["id"]: row["label"] for row in rows(tmp_path / "out")} == {"a#1": False, "b#3": True}
+    assert rejections(tmp_path / "out") == {"a#0": "no_agreement", "b#2": "not_best", "c#4": "no_agreement"}
+    export(tmp_path / "verified", "prompt_only", tmp_path / "prompts")
+    assert {row["id"]: row["pass_rate"] for row in rows(tmp_path / "prompts")} == {"a": 0.0, "b": 1.0}
+    assert rejections(tmp_path / "prompts") == {"c": "no_agreement"}
+    export(tmp_path / "verified", "preference", tmp_path / "pairs")
+    assert rejections(tmp_path / "pairs") == {"b#3": "no_failed_trace"}
 
 
 def test_reasoning_tools_and_tool_calls_stand_where_chat_templates_look(tmp_path: Path):
