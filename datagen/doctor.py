@@ -21,6 +21,7 @@ from rich.text import Text
 
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.backends.models import EMBEDDED, find_model
+from datagen.backends.vllm_process import find_vllm, interpreter_of
 from datagen.contracts.errors import DatastillError, MissingError, ParamsError
 from datagen.contracts.params import load_file
 from datagen.contracts.stage import check_section
@@ -205,6 +206,12 @@ def _answers() -> Iterator[Finding]:
 
 
 def _tools() -> Iterator[Finding]:
+    try:
+        program = find_vllm()
+        version = _vllm_version(interpreter_of(program)) or "of a version that its files do not tell"
+        yield Finding(group="tools", name="vllm", state="ok", found=f"{version}, {program}; not started")
+    except MissingError as error:
+        yield Finding(group="tools", name="vllm", state="absent", found="no vLLM to start", remedy=str(error))
     bwrap = shutil.which("bwrap")
     yield Finding(
         group="tools", name="sandbox", state="ok" if bwrap else "absent", found=bwrap or "no bwrap",
@@ -215,3 +222,9 @@ def _tools() -> Iterator[Finding]:
         group="tools", name="browser", state="ok" if browser else "absent", found=browser or "no Chromium",
         remedy="" if browser else "apt-get install chromium; only `make test-e2e` needs it",
     )  # fmt: skip
+
+
+def _vllm_version(interpreter: Path) -> str | None:
+    """By the files of the environment that `interpreter` is of, as importing vLLM takes seconds."""
+    folders = [str(path) for path in interpreter.parent.parent.glob("lib/python3*/*-packages")]
+    return next((one.version for one in metadata.distributions(name="vllm", path=folders)), None)

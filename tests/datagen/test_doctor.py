@@ -12,6 +12,7 @@ import pytest
 
 import datagen
 from datagen.backends.ledger import Ledger, ledger_path, request_key
+from tests.fake_vllm import FakeVllm
 
 DATASTILL = Path(sys.executable).with_name("datastill")
 LM = ("torch", "transformers", "accelerate", "gguf", "datasets", "safetensors")
@@ -53,6 +54,24 @@ def test_bad_params_are_all_named(tmp_path: Path):
     assert "valid" not in ran.stdout
     (tmp_path / "params.yaml").write_text("prompts: {method: user_rows}\nverify: {method: math_answer}\n")
     assert "2 of 2 sections are valid" in doctor("--params", "params.yaml", cwd=tmp_path).stdout
+
+
+def test_which_vllm_would_be_taken(tmp_path: Path):
+    """Metadata written by hand, of a program that would note its start; a wrong name, or none, says what to do."""
+    fake = FakeVllm(tmp_path / "venv-vllm")
+    told = fake.folder / "lib" / "python3.11" / "site-packages" / "vllm-9.8.7+cpu.dist-info" / "METADATA"
+    told.parent.mkdir(parents=True)
+    told.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 9.8.7+cpu\n")
+    interpreter = fake.program.with_name("python")
+    interpreter.symlink_to(sys.executable)
+    fake.program.write_text(f"#!{interpreter}\n" + fake.program.read_text().partition("\n")[2])
+    ran = doctor(cwd=tmp_path, **fake.variables)
+    assert "ok" in line(ran.stdout, " vllm ") and f"9.8.7+cpu, {fake.program}" in line(ran.stdout, " vllm ")
+    assert not fake.starts()
+    ran = doctor(cwd=tmp_path, DATASTILL_VLLM="/nowhere")
+    assert "absent" in line(ran.stdout, " vllm ") and "$DATASTILL_VLLM is /nowhere" in ran.stdout
+    ran = doctor(cwd=tmp_path, PATH="/usr/bin")
+    assert "absent" in line(ran.stdout, " vllm ") and "`make vllm-cpu`" in ran.stdout
 
 
 def test_without_torch_it_says_what_to_install(tmp_path: Path):
