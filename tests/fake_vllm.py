@@ -2,7 +2,8 @@
 
 It writes what it does into the folder that $FAKE_VLLM names: `starts.jsonl` (arguments, process ids, variables),
 `asked.jsonl` (every body). Options of its own order a fault: `--fail-to-start`, `--never-ready`, and `--end-at N`,
-which ends it by SIGKILL at its Nth request. To count the tokens of "fail" it answers with 500, to those of "once" the
+which ends it by SIGKILL at its Nth request. With `--wait-for FOLDER` it takes its port when a file named after that is
+there. To count the tokens of "fail" it answers with 500, to those of "once" the
 first time. The engine ignores SIGTERM and has a session of its own.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 
 PROGRAM = r"""#!PYTHON
-import argparse, hashlib, json, os, signal, subprocess, sys, threading
+import argparse, hashlib, json, os, signal, subprocess, sys, threading, time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +29,7 @@ parser.add_argument("--port", type=int)
 parser.add_argument("--fail-to-start", action="store_true")
 parser.add_argument("--never-ready", action="store_true")
 parser.add_argument("--end-at", type=int, default=0)
+parser.add_argument("--wait-for", type=Path)
 options, _ = parser.parse_known_args()
 engine = subprocess.Popen([sys.executable, "-S", "-c", ENGINE], start_new_session=True)
 variables = {name: os.environ.get(name) for name in ("VLLM_BATCH_INVARIANT", "VLLM_NO_USAGE_STATS")}
@@ -84,6 +86,8 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, *_):
         pass  # a client that gave up: vLLM's own log says nothing of it either
 
+while options.wait_for and not (options.wait_for / str(options.port)).exists():
+    time.sleep(0.01)
 Server(("127.0.0.1", options.port), Handler).serve_forever()
 """
 

@@ -50,7 +50,7 @@ def keep(parent: int, command: list[str]) -> int:
         select.select([server_end], [], [], GRACE_S)
     code = server.poll()
     deadline = time.monotonic() + KILL_S
-    while (left := _descendants(os.getpid())) and time.monotonic() < deadline:
+    while (left := descendants(os.getpid())) and time.monotonic() < deadline:
         for pid in left:
             _kill(pid)
         _reap()
@@ -78,7 +78,8 @@ def _reap() -> None:
         return
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
+    """Every process that `root` has started, or that one of those has, and that still runs."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

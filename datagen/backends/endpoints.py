@@ -63,11 +63,7 @@ class Replica:
     """
 
     def __init__(self, base_url: str, most: int) -> None:
-        base = URL(base_url)
-        self.base_url = base_url
-        self.chat_url = (base / "chat" / "completions").with_query(base.query)
-        self.models_url = (base / "models").with_query(base.query)
-        self.metrics_url = base.with_path("/metrics").with_query(base.query)
+        self.move(base_url)
         self.limit = float(most)
         self.in_flight = 0
         self.n_cuts = 0
@@ -79,6 +75,14 @@ class Replica:
         self._is_full = False
         self._n_refused = 0
         self._rests_until = 0.0
+
+    def move(self, base_url: str) -> None:
+        """It answers at `base_url` from now on."""
+        base = URL(base_url)
+        self.base_url = base_url
+        self.chat_url = (base / "chat" / "completions").with_query(base.query)
+        self.models_url = (base / "models").with_query(base.query)
+        self.metrics_url = base.with_path("/metrics").with_query(base.query)
 
     @property
     def room(self) -> int:

@@ -144,11 +144,12 @@ def openai_api(
     *,
     identity: Mapping[str, Any] | None = None,
     around: Callable[[Ask], Ask] = lambda ask: ask,
+    locate: Callable[[], str] | None = None,
 ) -> Iterator["_Backend"]:
     """Open the backend; the first request shows whether the server is there, takes the key and has the model.
 
-    A backend that runs its own server gives `identity`, which stands for this one's, and `around`, which wraps every
-    attempt.
+    A backend that runs its own server gives `identity`, which stands for this one's, `around`, which wraps every
+    attempt, and `locate`, which says at each what base_url is by then.
 
     Raises:
         ParamsError: a parameter holds the API key, no HTTP header can, or a budget could not hold.
@@ -158,7 +159,7 @@ def openai_api(
     with loop_thread() as loop, ExitStack() as on_exit:
         session = run_in(loop, _open_session(config, api_key))
         on_exit.callback(lambda: run_in(loop, session.close()))
-        server = _Server(config, environment, api_key, session)
+        server = _Server(config, environment, api_key, session, locate)
         on_exit.callback(lambda: run_in(loop, server.close()))
         yield _Backend(identity or endpoint_identity(config), environment, around(server.ask), loop, on_exit)
 
@@ -257,8 +258,16 @@ class _Retry(Exception):
 class _Server:
     """Makes one attempt at a time and sorts what comes back; nothing it says shows the key."""
 
-    def __init__(self, config: Config, environment: Environment, api_key: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        api_key: str,
+        session: aiohttp.ClientSession,
+        locate: Callable[[], str] | None,
+    ) -> None:
         self._config = config
+        self._locate = locate
         self._environment = environment
         self._api_key = api_key
         self._session = session
@@ -291,6 +300,8 @@ class _Server:
 
     async def _ask_a_replica(self, body: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
         replica = await self._replicas.take()
+        if self._locate and (base_url := self._locate()) != replica.base_url:
+            replica.move(base_url)
         self._environment.count("in_flight")
         clock = asyncio.get_running_loop().time
         sent_at = clock()

@@ -3,6 +3,7 @@
 `_vllm_keeper` stands between: whatever ends this process, the server and its engines end too.
 """
 
+import errno
 import http.client
 import logging
 import os
@@ -13,17 +14,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
+from datagen.backends._vllm_keeper import descendants
 from datagen.contracts.errors import BackendError, MissingError
 from datagen.contracts.home import home
 
 VARIABLE = "DATASTILL_VLLM"
+N_PORTS = 5  # tried, where other programs take what was free when it was chosen
 N_LOG_LINES = 20
 POLL_S = 0.1
 HEALTH_TIMEOUT_S = 10.0
 STOP_S = 90.0  # above the keeper's own limits
+_LISTEN = "0A"  # a socket's state, proc_net_tcp(5)
 _KEEPER = Path(__file__).with_name("_vllm_keeper.py")
 
 log = logging.getLogger(__name__)
@@ -80,19 +85,17 @@ def interpreter_of(program: Path) -> Path:
     raise MissingError(f"{program}: no Python interpreter in its first line, and none beside it")
 
 
-class VllmProcess:
-    """A server that can be started, and started again, always at the same address. Threads may share it.
+class _PortTakenError(BackendError):
+    """Another program has the port that was chosen for the server."""
 
-    Attributes:
-        address: such as http://127.0.0.1:8000.
-    """
+
+class VllmProcess:
+    """A server that can be started, and started again. Threads may share it."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, start_timeout_s: float) -> None:
         """`command` is what runs the server, without host and port; `environment` is all of its variables."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self._port}"
-        self._command = [*command, "--host", "127.0.0.1", "--port", str(self._port)]
+        self._port = _free_port()
+        self._command = list(command)
         self._environment = dict(environment)
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,12 +103,28 @@ class VllmProcess:
         self._stopped = False
         self._log = Path()
 
+    @property
+    def address(self) -> str:
+        """Such as http://127.0.0.1:8000; another where a start found the port taken."""
+        return f"http://127.0.0.1:{self._port}"
+
     def start(self) -> None:
-        """Start the server, again where it ended, and wait until it is ready.
+        """Start the server, again where it ended, and wait until it is ready; on another port where this one is taken.
 
         Raises:
             BackendError: it ended or was not ready in time, with the last lines of its log.
         """
+        for n_ports in count(1):
+            process = self._run()
+            try:
+                return self._wait_until_ready(process)
+            except _PortTakenError:
+                if n_ports == N_PORTS:
+                    raise
+            log.warning("another program took port %d before vLLM had it; it is started on another", self._port)
+            self._port = _free_port()
+
+    def _run(self) -> "subprocess.Popen[bytes]":
         with self._changing:
             if self._stopped:
                 raise BackendError("the vLLM server was stopped")
@@ -118,10 +137,10 @@ class VllmProcess:
             keeper = [sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid())]
             with open(descriptor, "wb") as output:
                 self._process = subprocess.Popen(
-                    [*keeper, *self._command], env=self._environment, stdin=subprocess.DEVNULL, stdout=output,
-                    stderr=output, start_new_session=True,
+                    [*keeper, *self._command, "--host", "127.0.0.1", "--port", str(self._port)], env=self._environment,
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 )  # fmt: skip
-        self._wait_until_ready(self._process)
+            return self._process
 
     def is_running(self) -> bool:
         """Whether the server was started and has not ended since."""
@@ -155,9 +174,10 @@ class VllmProcess:
 
     def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
         start = time.monotonic()
-        while not self._is_healthy():
+        while not (self._is_healthy() and self._is_listening(process)):
             if (code := process.poll()) is not None:
-                raise BackendError(self.explain(f"vllm serve ended with code {code} before it was ready"))
+                kind = _PortTakenError if self._found_port_taken() else BackendError
+                raise kind(self.explain(f"vllm serve ended with code {code} before it was ready"))
             if time.monotonic() - start > self._start_timeout_s:
                 what = f"vllm serve was not ready within start_timeout_s={self._start_timeout_s:g}"
                 self._end()
@@ -174,3 +194,32 @@ class VllmProcess:
             return False
         finally:
             connection.close()
+
+    def _is_listening(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Whether it is the server that has the port: another program on it may be healthy too."""
+        listening = {
+            f"socket:[{inode}]"
+            for _, local, _, state, *_, inode in (
+                line.split()[:10] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+            )
+            if state == _LISTEN and int(local.rpartition(":")[2], 16) == self._port
+        }
+        return any(held in listening for pid in descendants(process.pid) for held in _held_files(pid))
+
+    def _found_port_taken(self) -> bool:
+        return os.strerror(errno.EADDRINUSE).lower() in self._log.read_text(errors="replace").lower()
+
+
+def _free_port() -> int:
+    """A port that is free now; who starts a server on it may find it taken."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def _held_files(pid: int) -> Iterator[str]:
+    """What the descriptors of a process are of; none where it has ended."""
+    try:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            yield os.readlink(descriptor)
+    except (FileNotFoundError, ProcessLookupError):
+        return

@@ -119,9 +119,13 @@ def vllm_server(config: Config, environment: Environment) -> Iterator[TextBacken
         _command(program, model, config), _variables(program, config), start_timeout_s=config.start_timeout_s
     )
     keeping = _Kept(process, config, environment)
+
+    def locate() -> str:
+        return f"{process.address}/v1"
+
     section = {
         "backend": "openai_api",
-        "base_url": f"{process.address}/v1",
+        "base_url": locate(),
         "model": model.name,
         "api_key_env": "VLLM_API_KEY",  # the server takes the key that this names
         "logprobs": config.logprobs,
@@ -131,12 +135,13 @@ def vllm_server(config: Config, environment: Environment) -> Iterator[TextBacken
     }
 
     def around(ask: Ask) -> Ask:
-        return keeping.asking(_bounded(ask, process.address, model, config))
+        return keeping.asking(_bounded(ask, process, model, config))
 
     try:
         with client.openai_api(
-            client.Config.model_validate(section), environment, identity=_identity(config, model), around=around
-        ) as backend:
+            client.Config.model_validate(section), environment, identity=_identity(config, model), around=around,
+            locate=locate,
+        ) as backend:  # fmt: skip
             yield backend
     finally:
         process.stop()
@@ -275,7 +280,7 @@ class _Kept:
             log.warning("%s", error)
 
 
-def _bounded(ask: Ask, address: str, model: Model, config: Config) -> Ask:
+def _bounded(ask: Ask, process: VllmProcess, model: Model, config: Config) -> Ask:
     """`ask`, where a prompt whose log-probs are wanted is counted first: they take tokens times vocabulary."""
     if not config.extra_body.get("prompt_logprobs"):
         return ask
@@ -288,13 +293,14 @@ def _bounded(ask: Ask, address: str, model: Model, config: Config) -> Ask:
             return await ask(job)  # which says why the row cannot be asked
         body: dict[str, Any] = json.loads(written)
         asked = {name: body[name] for name in ("model", "messages", "tools") if name in body}
+        url = f"{process.address}/tokenize"
         try:
-            n_tokens = await _count_tokens(f"{address}/tokenize", asked, config.timeout_s)
+            n_tokens = await _count_tokens(url, asked, config.timeout_s)
         except (aiohttp.ClientError, TimeoutError) as error:
             job.n_failed += 1  # begun anew where the server itself ended
             if job.n_failed < N_COUNT_TRIES:
                 return COUNT_AGAIN_S
-            return Failure(reason="not_counted", detail=f"{address}/tokenize: {type(error).__name__}: {error}")
+            return Failure(reason="not_counted", detail=f"{url}: {type(error).__name__}: {error}")
         if isinstance(n_tokens, Failure):
             return n_tokens
         if n_tokens > limit:

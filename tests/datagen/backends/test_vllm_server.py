@@ -9,9 +9,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,78 @@ def test_a_server_that_crashes_is_started_again(fake: FakeVllm, model: Path, led
     assert sum(times.values()) - len(texts) <= 4 * (n_starts - 1)
     assert len({start["arguments"][-1] for start in fake.starts()}) == 1  # the port stays
     assert len(ledger) == 40
+
+
+class Occupant:
+    """Takes the ports of the first `n` starts before they do, as a server that is healthy, and lets the others be."""
+
+    def __init__(self, fake: FakeVllm, n: int, decided: Path) -> None:
+        self.asked: list[str] = []
+        self._fake, self._n, self._decided = fake, n, decided
+        self._servers: list[ThreadingHTTPServer] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        decided.mkdir()
+
+    def __enter__(self) -> "Occupant":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def _watch(self) -> None:
+        asked = self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        while not self._is_over.wait(0.01):
+            for number, port in enumerate(ports(self._fake)):
+                if (self._decided / port).exists():
+                    continue
+                if number < self._n:
+                    n_asked = len(asked)
+                    self._servers.append(server := ThreadingHTTPServer(("127.0.0.1", int(port)), Handler))
+                    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+                    wait_until(lambda n=n_asked: len(asked) > n)  # its health is asked before vLLM gives up
+                (self._decided / port).touch()
+
+
+def ports(fake: FakeVllm) -> list[str]:
+    return [start["arguments"][-1] for start in fake.starts()]
+
+
+def test_a_port_that_another_server_takes_is_left_to_it(
+    fake: FakeVllm, model: Path, ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Taken while vLLM loads, twice, by a server that says it is healthy: nothing else is asked of that."""
+    decided = tmp_path / "decided"
+    options = {"machine_args": f"--wait-for {decided}", "extra_body": {"prompt_logprobs": 1}}
+    with Occupant(fake, 2, decided) as occupant:
+        outcomes, counts = answers(model, ledger, ["a", "b"], **options)
+    assert all(isinstance(outcome.answer, Completion) for outcome in outcomes) and sorted(fake.asked()) == ["a", "b"]
+    assert len(occupant.asked) >= 2 and set(occupant.asked) == {"/health"} and counts["server_starts"] == 1
+    assert len(fake.starts()) == len(set(ports(fake))) == 3
+    assert [f"took port {port} before" in caplog.text for port in ports(fake)] == [True, True, False]
+
+
+def test_ports_that_are_always_taken_end_the_run(fake: FakeVllm, model: Path, ledger: Ledger, tmp_path: Path):
+    """Five starts, and the error is the server's own."""
+    decided = tmp_path / "decided"
+    with Occupant(fake, 99, decided), pytest.raises(BackendError, match="Address already in use"):
+        answers(model, ledger, ["a"], machine_args=f"--wait-for {decided}")
+    assert len(set(ports(fake))) == len(fake.starts()) == 5
 
 
 def test_restarts_have_an_end(fake: FakeVllm, model: Path, ledger: Ledger):
