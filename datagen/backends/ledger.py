@@ -1,8 +1,8 @@
 """The ledger: every answer ever paid for, kept so that none is bought twice.
 
 One SQLite file in WAL mode with `synchronous=FULL`. A put returns after the commit that holds it is on disk; a commit
-holds everything that waits, so 64 writers share a sync. A thread commits for all, but an event loop commits what its own
-tasks put, while the disk is fast: to hand it over and back would take several times as long as the commit. The key is
+holds everything that waits, so 64 writers share a sync. A thread commits for all, but what tasks put their event loop
+commits itself while the disk is fast: to hand it over and back takes several times as long as the commit. The key is
 the SHA-256 of the canonical JSON of a request and the first answer stored under a key stays. Values are opaque bytes:
 the ledger adds nothing to them, so it holds no secret that its caller didn't hand it.
 
@@ -211,17 +211,24 @@ class Ledger:
 
     async def aput(self, key: bytes, answer: bytes, epoch: int = 0) -> bytes:
         """`put` for asyncio. The answer is stored even where the waiting task is cancelled: it is paid."""
+        return (await self.aput_many({key: answer}, epoch))[key]
+
+    async def aput_many(self, answers: Mapping[bytes, bytes], epoch: int = 0) -> dict[bytes, bytes]:
+        """`put_many` for asyncio, otherwise as `aput`."""
+        if not answers:
+            return {}
         loop = asyncio.get_running_loop()
         task = loop.create_future()
         with self._arrival:
             is_first = not self._group.answers
-            group = self._join({key: answer}, epoch)
+            group = self._join(answers, epoch)
             group.tasks.setdefault(loop, []).append(task)
             if is_first and self._last_commit_s <= SLOW_COMMIT_S:
                 loop.call_soon(partial(self._commit_group, group, wait=False))
             elif is_first:
                 self._arrival.notify()
-        return (await task)[key]
+        stored = await task
+        return {key: stored[key] for key in answers}
 
     def claim(self, keys: Iterable[bytes]) -> Claimed:
         """Reserve the unanswered keys that nobody else has claimed, before asking a teacher.
