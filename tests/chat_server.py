@@ -22,19 +22,21 @@ MODELS = ("m", "other-model")
 def answer_to(body: dict[str, Any]) -> dict[str, Any]:
     """The reply that this server gives to a request; a test may compute it too."""
     canonical = json.dumps(body, sort_keys=True)
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    n = body.get("n", 1)
+    digests = [hashlib.sha256(canonical.encode() + b"#%d" % i * (i > 0)).hexdigest() for i in range(n)]
     last = body["messages"][-1]["content"] or ""
     return {
         "object": "chat.completion",
         "model": body["model"],
         "choices": [
             {
-                "index": 0,
+                "index": index,
                 "finish_reason": "stop",
                 "message": {"role": "assistant", "content": f"{digest[:12]} for {last[:40]}"},
             }
+            for index, digest in enumerate(digests)
         ],
-        "usage": {"prompt_tokens": len(canonical), "completion_tokens": 3},
+        "usage": {"prompt_tokens": len(canonical), "completion_tokens": 3 * n},
     }
 
 

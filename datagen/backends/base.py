@@ -73,7 +73,8 @@ class Completion:
         text: without the reasoning.
         reasoning: where the server gives it apart.
         finish_reason: `stop`, `length`, or the server's word.
-        n_prompt_tokens: as the teacher counted; None where it did not say.
+        n_prompt_tokens: as the teacher counted; None where it did not say, 0 where another sample of the same request
+            bears them (`choices`).
         n_completion_tokens: likewise, reasoning included.
         logprobs: (token, natural-log probability) of each completion token, where asked for.
         top_logprobs: the likeliest (token, log-probability) at each completion token, where asked for.

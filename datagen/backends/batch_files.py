@@ -11,7 +11,7 @@ from typing import Any
 
 from datagen.backends.base import Completion, Failure, Request
 from datagen.backends.budget import Purchase
-from datagen.backends.chat_format import error_message, parse_completion, request_body
+from datagen.backends.chat_format import answer_or_failure, error_message, parse_completion, request_body
 from datagen.backends.openai_api import Endpoint
 from datagen.contracts.errors import BackendError
 
@@ -137,7 +137,4 @@ def _sort_reply(key: bytes, body: bytes) -> Row:
         reply = parse_completion(body)
     except ValueError as error:
         return Row(key=key, answer=Failure(reason="bad_body", detail=f"row of status 200: {error}"), may_pass=True)
-    if not (reply.text or reply.reasoning or reply.tool_calls):
-        failure = Failure(reason="empty_answer", detail=f"no text; finish_reason is {reply.finish_reason}")
-        return Row(key=key, answer=failure, reply=reply)
-    return Row(key=key, answer=reply, reply=reply)
+    return Row(key=key, answer=answer_or_failure(reply), reply=reply)

@@ -97,16 +97,16 @@ def estimated_text_tokens(*texts: str | None) -> int:
 
 
 def most_tokens(
-    messages: Sequence[Message], tools: str | None, max_new_tokens: int, extra_body: Mapping[str, Any] = EMPTY
-) -> Tokens:
-    """What one request can be billed for at most; `extra_body` may set another limit on the answer, or ask for many."""
+    messages: Sequence[Message], tools: str | None, max_new_tokens: int, extra_body: Mapping[str, Any] = EMPTY,
+    n_answers: int = 1,
+) -> Tokens:  # fmt: skip
+    """What one request for `n_answers` can be billed for at most; `extra_body` may set another limit on each."""
     has_tools = tools or extra_body.get("tools")
     template = MOST_TEMPLATE_TOKENS + MOST_TOKENS_A_MESSAGE * len(messages) + (MOST_TOOL_TOKENS if has_tools else 0)
     said = [value for value in extra_body.values() if isinstance(value, str | list | dict)]
     more = len(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")) if said else 0
-    n_answers = extra_body.get("n")
     limit = max(_limits(extra_body, max_new_tokens), default=max_new_tokens)
-    return Tokens(_n_bytes(messages, tools) + more + template, limit * (n_answers if isinstance(n_answers, int) else 1))
+    return Tokens(_n_bytes(messages, tools) + more + template, limit * n_answers)
 
 
 def cost(tokens: Tokens, prices: Mapping[str, Any], *, price_share: float = 1.0) -> Decimal | None:
@@ -137,7 +137,7 @@ class Purchase:
         self.surplus = surplus  # of a prompt's tokens, over the most by the rule
         self.most = self.paid = most + Tokens(surplus)
         self.known = False
-        self.estimated = False
+        self.estimated = 0  # answers
 
     def free(self) -> None:
         """The server refused it, or was never reached."""
@@ -149,7 +149,7 @@ class Purchase:
     ) -> None:  # fmt: skip
         """As the teacher counted; where it did not, by the estimate from messages and texts."""
         self.known = True
-        self.estimated = n_prompt_tokens is None or n_completion_tokens is None
+        self.estimated = int(n_prompt_tokens is None or n_completion_tokens is None)
         self.paid = Tokens(
             estimated_prompt_tokens(messages, tools) if n_prompt_tokens is None else n_prompt_tokens,
             estimated_text_tokens(*texts) if n_completion_tokens is None else n_completion_tokens,

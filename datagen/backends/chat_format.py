@@ -11,13 +11,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from datagen.backends.base import Completion, Request
+from datagen.backends.base import Completion, Failure, Request
 
 MAX_DETAIL_CHARS = 300
 
 
-def request_body(request: Request, *, model: str, logprobs: bool, extra_body: Mapping[str, Any]) -> bytes:
-    """The JSON that asks for one answer; a null in `extra_body` removes a field.
+class WrongChoices(ValueError):
+    """A reply with choices that were not asked for."""
+
+
+def request_body(
+    request: Request, *, model: str, logprobs: bool, extra_body: Mapping[str, Any], n_choices: int = 1
+) -> bytes:
+    """The JSON that asks for `n_choices` answers; a null in `extra_body` removes a field.
 
     Raises:
         ValueError, RecursionError: the row's tools or tool calls are not JSON, or nested too deep.
@@ -38,6 +44,8 @@ def request_body(request: Request, *, model: str, logprobs: bool, extra_body: Ma
     if logprobs:
         body["logprobs"] = True
     body = {name: value for name, value in {**body, **extra_body}.items() if value is not None}
+    if n_choices > 1:
+        body["n"] = n_choices
     return _to_json(body).encode()
 
 
@@ -52,25 +60,65 @@ def parse_completion(body: bytes) -> Completion:
     """
     try:
         reply = json.loads(body.decode())
-        choice = reply["choices"][0]
-        message, usage = choice["message"], reply.get("usage") or {}
-        logprobs = (choice.get("logprobs") or {}).get("content")
-        completion = Completion(
-            text=_text(message.get("content")) or "",
-            reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
-            finish_reason=_text(choice.get("finish_reason")),
-            n_prompt_tokens=_count(usage.get("prompt_tokens")),
-            n_completion_tokens=_count(usage.get("completion_tokens")),
-            logprobs=None if logprobs is None else _logprobs(logprobs),
-            top_logprobs=_top_logprobs(logprobs),
-            tool_calls=json.dumps(calls, ensure_ascii=False) if (calls := message.get("tool_calls")) else None,
-            prompt_token_ids=_token_ids(reply.get("prompt_token_ids")),
-            token_ids=_token_ids(choice.get("token_ids")),
-        )
-    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        return _completion(reply, reply["choices"][0])
+    except _MALFORMED as error:
         raise ValueError(f"no chat completion: {type(error).__name__}: {error}") from None
+
+
+def parse_choices(body: bytes, n: int) -> list[Completion | None]:
+    """The choices of a reply to a request for `n`, each where its `index` says, None where one is missing.
+
+    Each has the counts of tokens of the whole reply.
+
+    Raises:
+        WrongChoices: there are more than `n`, or an index is not below it or comes twice.
+        ValueError: as for `parse_completion`.
+    """
+    try:
+        reply = json.loads(body.decode())
+        choices = [reply["choices"][0], *reply["choices"][1:]]
+        indexes = [choice.get("index") for choice in choices]
+        places = [place if index is None else index for place, index in enumerate(indexes)]
+        if len(set(places)) < len(places) or not set(places) <= set(range(n)):
+            raise WrongChoices(f"{n} choices were asked for, and those with the indexes {places} came")
+        found = {place: _completion(reply, choice) for place, choice in zip(places, choices, strict=True)}
+    except _MALFORMED as error:
+        raise ValueError(f"no chat completion: {type(error).__name__}: {error}") from None
+    return [found.get(place) for place in range(n)]
+
+
+_MALFORMED = (KeyError, IndexError, TypeError, AttributeError, RecursionError)
+
+
+def _completion(reply: Mapping[str, Any], choice: Mapping[str, Any]) -> Completion:
+    message, usage = choice["message"], reply.get("usage") or {}
+    logprobs = (choice.get("logprobs") or {}).get("content")
+    completion = Completion(
+        text=_text(message.get("content")) or "",
+        reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
+        finish_reason=_text(choice.get("finish_reason")),
+        n_prompt_tokens=_count(usage.get("prompt_tokens")),
+        n_completion_tokens=_count(usage.get("completion_tokens")),
+        logprobs=None if logprobs is None else _logprobs(logprobs),
+        top_logprobs=_top_logprobs(logprobs),
+        tool_calls=json.dumps(calls, ensure_ascii=False) if (calls := message.get("tool_calls")) else None,
+        prompt_token_ids=_token_ids(reply.get("prompt_token_ids")),
+        token_ids=_token_ids(choice.get("token_ids")),
+    )
     f"{completion.text}{completion.reasoning}{completion.tool_calls}".encode()  # half a surrogate pair is a ValueError
     return completion
+
+
+def says_something(completion: Completion) -> bool:
+    """Whether there is a text, reasoning or a tool call."""
+    return bool(completion.text or completion.reasoning or completion.tool_calls)
+
+
+def answer_or_failure(completion: Completion) -> Completion | Failure:
+    """An empty completion is no answer."""
+    if says_something(completion):
+        return completion
+    return Failure(reason="empty_answer", detail=f"no text; finish_reason is {completion.finish_reason}")
 
 
 def error_message(body: bytes) -> str:

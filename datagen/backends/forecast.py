@@ -8,11 +8,12 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from datagen.backends.base import Completion, Failure, Outcome, Request
 from datagen.backends.budget import Budget, Tokens, estimated_prompt_tokens
+from datagen.backends.choices import Groups
 from datagen.backends.ledger import Ledger
 
 REQUESTS_A_LOOKUP = 256
@@ -25,9 +26,9 @@ class Forecast:
     """Counts what `generate` is asked.
 
     Attributes:
-        n_requests: that the ledger has no answer to, equal ones once in a lookup.
-        n_answered: that it has.
-        tokens: of those without: prompts as estimated, answers as long as they may be.
+        n_requests: that the ledger has no answer to, equal ones once in a lookup; several samples may share one.
+        n_answered: samples that it has.
+        tokens: of those without: prompts as estimated, once a request, answers as long as they may be.
     """
 
     ledger: Ledger
@@ -38,16 +39,18 @@ class Forecast:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """The ledger's answer to each, in order; a failure where it has none."""
-        remaining = iter(requests)
-        while block := list(islice(remaining, REQUESTS_A_LOOKUP)):
-            keys = [request.key(self.identity) for request in block]
-            stored = self.ledger.get_many(dict.fromkeys(keys))
-            missing = {key: request for key, request in zip(keys, block, strict=True) if key not in stored}
+        groups = Groups(iter(requests), self.identity.get("choices_per_request", 1))
+        while block := [{one.key(self.identity): one for one in group} for group in islice(groups, REQUESTS_A_LOOKUP)]:
+            stored = self.ledger.get_many(dict.fromkeys(chain.from_iterable(block)))
+            missing = {tuple(group): group for group in block if not group.keys() <= stored.keys()}
             self.n_requests += len(missing)
-            self.n_answered += len(block) - len(missing)
-            prompt = sum(estimated_prompt_tokens(one.messages, one.tools) for one in missing.values())
-            self.tokens += Tokens(prompt, sum(one.sampling.max_new_tokens for one in missing.values()))
-            for request, key in zip(block, keys, strict=True):
+            n_missing = sum(key not in stored for key in set(chain.from_iterable(missing)))
+            self.n_answered += sum(map(len, block)) - n_missing
+            for group in missing.values():
+                requests_of_group = list(group.values())
+                prompt = estimated_prompt_tokens(requests_of_group[0].messages, requests_of_group[0].tools)
+                self.tokens += Tokens(prompt, sum(one.sampling.max_new_tokens for one in requests_of_group))
+            for key, request in chain.from_iterable(group.items() for group in block):
                 answer = Completion.from_bytes(stored[key]) if key in stored else _NOT_ASKED
                 yield Outcome(request=request, key=key, answer=answer, from_ledger=key in stored)
 

@@ -212,17 +212,24 @@ class Ledger:
 
     async def aput(self, key: bytes, answer: bytes, epoch: int = 0) -> bytes:
         """`put` for asyncio. The answer is stored even where the waiting task is cancelled: it is paid."""
+        return (await self.aput_many({key: answer}, epoch))[key]
+
+    async def aput_many(self, answers: Mapping[bytes, bytes], epoch: int = 0) -> dict[bytes, bytes]:
+        """`put_many` for asyncio, otherwise as `aput`."""
+        if not answers:
+            return {}
         loop = asyncio.get_running_loop()
         task = loop.create_future()
         with self._arrival:
             is_first = not self._group.answers
-            group = self._join({key: answer}, epoch)
+            group = self._join(answers, epoch)
             group.tasks.setdefault(loop, []).append(task)
             if is_first and self._last_commit_s <= SLOW_COMMIT_S:
                 loop.call_soon(partial(self._commit_group, group, wait=False))
             elif is_first:
                 self._arrival.notify()
-        return (await task)[key]
+        stored = await task
+        return {key: stored[key] for key in answers}
 
     def claim(self, keys: Iterable[bytes]) -> Claimed:
         """Reserve the unanswered keys that nobody else has claimed, before asking a teacher.

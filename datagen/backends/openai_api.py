@@ -2,6 +2,8 @@
 
 Source: the API reference of POST /v1/chat/completions. Back-off with equal jitter: M. Brooker, Exponential Backoff And
 Jitter, AWS Architecture Blog, 2015.
+
+Several samples may share a request (`choices_per_request`): `choices` says which do, and what each of them cost.
 """
 
 import asyncio
@@ -21,9 +23,18 @@ from pydantic_core import PydanticCustomError
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
 from datagen.backends.budget import Purchase, most_tokens
-from datagen.backends.chat_format import error_message, parse_completion, request_body, retry_after_s
+from datagen.backends.chat_format import (
+    WrongChoices,
+    answer_or_failure,
+    error_message,
+    parse_choices,
+    parse_completion,
+    request_body,
+    retry_after_s,
+)
+from datagen.backends.choices import share_usage, total
 from datagen.backends.endpoints import Replica, Replicas, parse_load
-from datagen.backends.in_flight import Ask, Job, answer_in_order, loop_thread, run_in
+from datagen.backends.in_flight import Ask, Job, Reply, answer_in_order, loop_thread, run_in
 from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.params import Params
 
@@ -80,18 +91,25 @@ class Endpoint(Params):
     @field_validator("extra_body")
     @classmethod
     def _check_extra_body(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        check_no_secret(value)
+        check_extra_body(value)
         named = {name: info.data.get(name) for name in ("top_logprobs", "response_format", "return_token_ids")}
         return {name: one for name, one in named.items() if one is not None} | value
 
 
 class Config(Endpoint):
-    """How requests are sent there; nothing of it is part of a request's key.
+    """How requests are sent there; but for `choices_per_request` nothing of it is part of a request's key.
+
+    `choices_per_request` samples of one conversation are asked for at once, as `n` with the first one's seed, so the
+    prompt is paid once for them. They are other samples than those of a request each: above 1 it is part of the key. A
+    prompt's last request may ask for fewer; until_verified needs rounds of a multiple. Where a reply lacks a choice,
+    its sample fails (`missing_choice`), and a rerun asks for the group again; the answers that came stay. A reply with
+    choices that were not asked for fails them all (`bad_body`), without another try, which would be paid too.
 
     `base_urls` are more addresses that serve the same model; requests go to the least loaded.
     """
 
     backend: Literal["openai_api"]
+    choices_per_request: int = Field(1, ge=1, json_schema_extra={"unless_default": True})
     base_urls: tuple[str, ...] = Field((), json_schema_extra=_CONNECTION)
     max_tries: int = Field(8, ge=1, json_schema_extra=_CONNECTION)  # those that a rate limit ended do not count
     # from a request's first 429 until it is given up
@@ -119,8 +137,17 @@ def _checked_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def check_no_secret(extra_body: dict[str, Any]) -> dict[str, Any]:
-    """`extra_body`, for validators; it raises pydantic's error, without the value, where a text is named like a key."""
+def check_extra_body(extra_body: dict[str, Any]) -> dict[str, Any]:
+    """`extra_body`, for validators; one answer is taken from a reply to it.
+
+    It raises ValueError where more would be paid for, and pydantic's error, without the value, where a text is named
+    like a key.
+    """
+    if name := next((name for name in ("n", "best_of") if extra_body.get(name) not in (None, 1)), None):
+        raise ValueError(
+            f"{name}={extra_body[name]!r} buys answers that would be lost, as one is taken; for several samples from a "
+            "request set choices_per_request, a parameter of backend=openai_api"
+        )
     if name := _find_secret(extra_body):
         message = "{name} may hold a key; give keys by the environment, see api_key_env"
         raise PydanticCustomError("secret", message, {"name": name})
@@ -161,7 +188,9 @@ def openai_api(
         on_exit.callback(lambda: run_in(loop, session.close()))
         server = _Server(config, environment, api_key, session, locate)
         on_exit.callback(lambda: run_in(loop, server.close()))
-        yield _Backend(identity or endpoint_identity(config), environment, around(server.ask), loop, on_exit)
+        n = config.choices_per_request
+        identity = identity or endpoint_identity(config) | ({"choices_per_request": n} if n > 1 else {})
+        yield _Backend(identity, environment, around(server.ask), loop, on_exit, n)
 
 
 def read_api_key(config: Endpoint) -> str:
@@ -213,22 +242,26 @@ class _Backend:
         ask: Ask,
         loop: asyncio.AbstractEventLoop,
         on_exit: ExitStack,
+        choices_per_request: int,
     ) -> None:
         self.identity = identity
         self._environment = environment
         self._ask = ask
         self._loop = loop
         self._on_exit = on_exit
+        self._choices_per_request = choices_per_request
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """The outcome of every request, in order; see `TextBackend`.
 
         Raises:
             BackendError: the server is not there, or refuses the key, the model or the address.
+            ParamsError: samples that share a request were not asked for at once.
         """
         outcomes = answer_in_order(
-            requests, self._ask, identity=self.identity, environment=self._environment, loop=self._loop
-        )
+            requests, self._ask, identity=self.identity, environment=self._environment, loop=self._loop,
+            choices_per_request=self._choices_per_request,
+        )  # fmt: skip
         self._on_exit.callback(outcomes.close)  # where the consumer failed, its frame still holds them
         return outcomes
 
@@ -283,22 +316,26 @@ class _Server:
             task.cancel()
         await asyncio.gather(*self._watched.values(), return_exceptions=True)
 
-    async def ask(self, job: Job) -> Completion | Failure | float:
-        """One attempt: the answer, why there can be none, or the seconds after which to ask again."""
-        config = self._config
+    async def ask(self, job: Job) -> Reply:
+        """One attempt."""
+        config, n_choices = self._config, len(job.group) or 1
         try:
-            body = request_body(job.request, model=config.model, logprobs=config.logprobs, extra_body=config.extra_body)
+            body = request_body(
+                job.request, model=config.model, logprobs=config.logprobs, extra_body=config.extra_body,
+                n_choices=n_choices,
+            )  # fmt: skip
         except (ValueError, RecursionError) as error:
             return Failure(reason="bad_tools", detail=f"the row's tools or tool_calls are not JSON ({error})")
         request, budget = job.request, self._environment.budget
-        most = most_tokens(request.messages, request.tools, request.sampling.max_new_tokens, config.extra_body)
+        n_new = request.sampling.max_new_tokens
+        most = most_tokens(request.messages, request.tools, n_new, config.extra_body, n_choices)
         try:
             async with budget.purchase(most) as purchase:
-                return await self._ask_a_replica(body, request, purchase)
+                return await self._ask_a_replica(body, job, purchase)
         except _Retry as retry:
             return self._wait_429(job, retry) if retry.counter == "429" else self._wait(job, retry)
 
-    async def _ask_a_replica(self, body: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
+    async def _ask_a_replica(self, body: bytes, job: Job, purchase: Purchase) -> Reply:
         replica = await self._replicas.take()
         if self._locate and (base_url := self._locate()) != replica.base_url:
             replica.move(base_url)
@@ -306,7 +343,7 @@ class _Server:
         clock = asyncio.get_running_loop().time
         sent_at = clock()
         try:
-            answer = await self._attempt(body, replica, request, purchase)
+            answer = await self._attempt(body, replica, job, purchase)
             replica.answered(sent_at, clock(), self._config.timeout_s)
             return answer
         except _Retry as retry:
@@ -322,9 +359,7 @@ class _Server:
             self._environment.count("in_flight", -1)
             self._replicas.give_back(replica)
 
-    async def _attempt(
-        self, body: bytes, replica: Replica, request: Request, purchase: Purchase
-    ) -> Completion | Failure:
+    async def _attempt(self, body: bytes, replica: Replica, job: Job, purchase: Purchase) -> Reply:
         self._environment.count("requests")
         try:
             async with self._session.post(replica.chat_url, data=body, allow_redirects=False) as response:
@@ -343,7 +378,8 @@ class _Server:
         if response.status == 200:
             if replica not in self._watched and response.headers.get("Server", "").startswith("uvicorn"):
                 self._watched[replica] = asyncio.create_task(self._watch(replica))
-            return self._parse(reply, request, purchase)
+            parse = self._parse_choices if job.group else self._parse
+            return parse(reply, job, purchase)
         if response.status not in GATEWAY_STATUSES:
             purchase.free()
         return await self._sort_error(response.status, response.headers, reply, replica)
@@ -367,7 +403,8 @@ class _Server:
             self._environment.count("limit_cuts", replica.n_cuts - n_cuts)
             await asyncio.sleep(METRICS_EVERY_S)
 
-    def _parse(self, reply: bytes, request: Request, purchase: Purchase) -> Completion | Failure:
+    def _parse(self, reply: bytes, job: Job, purchase: Purchase) -> Completion | Failure:
+        request = job.request
         try:
             completion = parse_completion(reply)
         except ValueError as error:
@@ -378,9 +415,27 @@ class _Server:
         )  # fmt: skip
         self._environment.count("prompt_tokens", completion.n_prompt_tokens or 0)
         self._environment.count("completion_tokens", completion.n_completion_tokens or 0)
-        if not (completion.text or completion.reasoning or completion.tool_calls):
-            return Failure(reason="empty_answer", detail=f"no text; finish_reason is {completion.finish_reason}")
-        return completion
+        return answer_or_failure(completion)
+
+    def _parse_choices(self, reply: bytes, job: Job, purchase: Purchase) -> Reply:
+        n_asked = len(job.group)
+        try:
+            choices = share_usage(parse_choices(reply, n_asked))
+        except WrongChoices as error:
+            return Failure(reason="bad_body", detail=f"reply of status 200: {error}")
+        except ValueError as error:
+            raise _Retry("body", "bad_body", f"reply of status 200: {error}") from None
+        there = [one for one in choices if one]
+        n_prompt = total([one.n_prompt_tokens for one in there])
+        n_completion = total([one.n_completion_tokens for one in there])
+        texts = (text for one in there for text in (one.text, one.reasoning, one.tool_calls))
+        purchase.answered(n_prompt, n_completion, job.request.messages, job.request.tools, *texts)
+        purchase.estimated *= len(there)
+        self._environment.count("prompt_tokens", n_prompt or 0)
+        self._environment.count("completion_tokens", n_completion or 0)
+        detail = f"the reply has {len(there)} of {n_asked} choices, and not this one; a rerun asks for all again"
+        missing = Failure(reason="missing_choice", detail=detail)
+        return [answer_or_failure(one) if one else missing for one in choices]
 
     async def _sort_error(self, status: int, headers: Mapping[str, str], reply: bytes, replica: Replica) -> Failure:
         config = self._config

@@ -27,7 +27,7 @@ from pydantic.config import JsonDict
 from datagen.backends import openai_api as client
 from datagen.backends.base import Completion, Environment, Failure, TextBackend
 from datagen.backends.chat_format import error_message, request_body
-from datagen.backends.in_flight import Ask, Job
+from datagen.backends.in_flight import Ask, Job, Reply
 from datagen.backends.models import Model, resolve_model
 from datagen.backends.vllm_process import VllmProcess, find_vllm, interpreter_of
 from datagen.contracts.errors import BackendError, MissingError
@@ -87,7 +87,7 @@ class Config(Params):
     @field_validator("extra_body")
     @classmethod
     def _check_extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return client.check_no_secret(value)
+        return client.check_extra_body(value)
 
     @field_validator("engine_args", "machine_args", mode="before")
     @classmethod
@@ -231,7 +231,7 @@ class _Kept:
     def asking(self, ask: Ask) -> Ask:
         """`ask`, where an attempt that the server's end broke is no attempt of the row's."""
 
-        async def ask_running(job: Job) -> Completion | Failure | float:
+        async def ask_running(job: Job) -> Reply:
             await self._run()
             n_starts = self._n_starts
             try:
@@ -240,7 +240,7 @@ class _Kept:
                 if self._is_same(n_starts):
                     raise
                 reply = 0.0
-            if isinstance(reply, Completion) or self._is_same(n_starts):
+            if isinstance(reply, Completion | list) or self._is_same(n_starts):
                 return reply
             job.n_failed = 0
             return 0.0
@@ -286,7 +286,7 @@ def _bounded(ask: Ask, process: VllmProcess, model: Model, config: Config) -> As
         return ask
     limit = config.max_prompt_logprobs_tokens
 
-    async def ask_bounded(job: Job) -> Completion | Failure | float:
+    async def ask_bounded(job: Job) -> Reply:
         try:
             written = request_body(job.request, model=model.name, logprobs=False, extra_body={})
         except (ValueError, RecursionError):

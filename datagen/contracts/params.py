@@ -24,7 +24,8 @@ class Params(BaseModel):
     """Base of every Config: frozen; unknown keys, NaN and infinity refused.
 
     `Field(json_schema_extra={"connection": True})` marks what says how a server is reached, such as its address and the
-    time limits: it changes no row, so no manifest holds it.
+    time limits: it changes no row, so no manifest holds it. `{"unless_default": True}` marks what came later than
+    manifests that must not change: only another value than the default is in them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -47,13 +48,16 @@ class Parts:
         return found
 
     def values(self) -> dict[str, Any]:
-        """Every parameter with its value, as the manifest keeps them: without those of a connection."""
+        """Every parameter with its value, as the manifest keeps them; see `Params` for those that it does not."""
         merged: dict[str, Any] = {}
         for kind, config in self._by_type.items():
-            connection = {
-                name for name, one in kind.model_fields.items() if one.json_schema_extra == {"connection": True}
+            left_out = {
+                name
+                for name, one in kind.model_fields.items()
+                if one.json_schema_extra == {"connection": True}
+                or (one.json_schema_extra == {"unless_default": True} and getattr(config, name) == one.default)
             }
-            merged |= config.model_dump(mode="json", exclude=connection)
+            merged |= config.model_dump(mode="json", exclude=left_out)
         return dict(sorted(merged.items()))
 
 

@@ -96,7 +96,8 @@ class Trace:
         teacher: the model's name.
         request_key: the ledger's key, in hex.
         seed: sent with the request.
-        n_prompt_tokens: by the teacher's tokenizer, as the teacher counted.
+        n_prompt_tokens: by the teacher's tokenizer, as the teacher counted; 0 where another sample of the same request
+            bears them.
         n_completion_tokens: likewise, reasoning included.
         score: what the method of the traces stage gave it, where it gives scores.
         best: whether it is the best of its prompt's attempts, where a method chose one.

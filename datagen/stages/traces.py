@@ -13,7 +13,7 @@ from datagen.backends.budget import Budget, BudgetParams, price_share
 from datagen.backends.forecast import Forecast
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.contracts.dataset import DatasetWriter, content_hash
-from datagen.contracts.errors import BackendError
+from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Trace
@@ -38,9 +38,17 @@ def parse(section: Mapping[str, Any]) -> Parts:
     """The section against this stage's, the method's and the backend's Config."""
     method = load_method("datagen.traces", section.get("method", "n_samples"))
     backend = load_method("datagen.backends", section.get("backend", "local"), key="backend")
-    return validate(
+    parts = validate(
         section, Config, InputParams, Sampling, ReasoningParams, BudgetParams, method.Config, backend.Config
     )
+    n_choices = getattr(parts[backend.Config], "choices_per_request", 1)
+    round_size = getattr(parts[method.Config], "round_size", n_choices)
+    if round_size % n_choices:
+        raise ParamsError(
+            f"choices_per_request: {n_choices} attempts share a request, and round_size={round_size} are made before "
+            f"a prompt is judged; set round_size to a multiple, such as {n_choices}, or choices_per_request=1"
+        )
+    return parts
 
 
 def run(run: Run) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_tokens_by_rule():
     assert estimated_prompt_tokens(messages) == 3 + 4
     assert most_tokens(messages, None, 10) == Tokens(9 + 80, 10)
     assert most_tokens(messages, "[]", 10) == Tokens(9 + 80 + 2 + 512, 10)
-    assert most_tokens(messages, None, 10, {"max_tokens": 20, "n": 3}).completion == 60
+    assert most_tokens(messages, None, 10, {"max_tokens": 20}, 3).completion == 60
     assert most_tokens(messages, None, 10, {"max_tokens": None, "max_completion_tokens": 7}).completion == 7
     schema = {"max_tokens": 10, "n": 1, "response_format": {"type": "json_object"}}  # [{"type": "json_object"}]
     assert most_tokens(messages, None, 10, schema) == Tokens(9 + 80 + 25, 10)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -146,6 +147,51 @@ def test_kill_at_half(server: ChatServer, tmp_path: Path):
     assert len(server.asked) == 400 and 400 < server.n_requests <= 432
     run(server, prompts, tmp_path / "unbroken", DATASTILL_HOME=str(tmp_path / "home2"))
     assert content(tmp_path / "out") == content(tmp_path / "unbroken")
+
+
+def test_kill_with_several_choices_a_request(server: ChatServer, tmp_path: Path):
+    """SIGKILL at half of 100 requests for four answers each: all or none of each four are kept, 8 are in flight.
+
+    At most those are bought twice, and the bytes are an unbroken run's.
+    """
+    server.latency_s = 0.05
+    settings = ("samples_per_prompt=8", "choices_per_request=4")
+    prompts = write_prompts(tmp_path / "p.jsonl", 50)
+    process = start(server, prompts, tmp_path / "out", *settings, concurrency=8)
+    deadline = time.monotonic() + 30
+    while server.n_requests < 50 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 50 <= server.n_requests < 100 and not (tmp_path / "out").exists()
+    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite") as ledger:
+        (n_kept,) = ledger.execute("SELECT count(*) FROM answers").fetchone()
+    assert n_kept % 4 == 0 and 0 <= server.n_requests - n_kept // 4 <= 8
+    n_twice = server.n_requests - n_kept // 4
+
+    run(server, prompts, tmp_path / "out", *settings, concurrency=8)
+    assert len(server.asked) == 100 and server.n_requests == 100 + n_twice
+    run(server, prompts, tmp_path / "unbroken", *settings, concurrency=3, DATASTILL_HOME=str(tmp_path / "home2"))
+    assert server.n_requests == 200 + n_twice
+    assert content(tmp_path / "out") == content(tmp_path / "unbroken")
+    rows = pl.read_parquet(tmp_path / "out" / "part-*.parquet")
+    billed = [len(body) for body in server.asked]
+    assert len(rows) == 400 and rows["n_prompt_tokens"].sum() == sum(billed)
+    assert rows["n_completion_tokens"].to_list() == [3] * 400
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["params"]["choices_per_request"] == manifest["teacher"]["choices_per_request"] == 4
+
+
+def test_two_at_once_with_several_choices_a_request(server: ChatServer, tmp_path: Path):
+    """No group is asked for twice, neither complains, and both write the same."""
+    server.latency_s = 0.05
+    settings = ("samples_per_prompt=4", "choices_per_request=4")
+    prompts = write_prompts(tmp_path / "p.jsonl", 100)
+    processes = [start(server, prompts, tmp_path / name, *settings, concurrency=8) for name in ("one", "two")]
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert (server.n_requests, len(server.asked)) == (100, 100)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
 def test_two_at_once_on_one_ledger(server: ChatServer, tmp_path: Path):
