@@ -19,7 +19,7 @@ from datagen.backends.base import Environment, Outcome, Request
 from datagen.backends.batch_flight import BatchParams, Flight
 from datagen.backends.batch_journal import Journal
 from datagen.backends.batch_server import BatchServer
-from datagen.backends.openai_api import endpoint_identity, read_api_key
+from datagen.backends.endpoint_params import endpoint_identity, read_api_key
 
 
 class Config(BatchParams):

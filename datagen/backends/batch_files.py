@@ -12,7 +12,7 @@ from typing import Any
 from datagen.backends.base import Completion, Failure, Request
 from datagen.backends.budget import Purchase
 from datagen.backends.chat_format import answer_or_failure, error_message, parse_completion, request_body
-from datagen.backends.openai_api import Endpoint
+from datagen.backends.endpoint_params import Endpoint
 from datagen.contracts.errors import BackendError
 
 URL_PATH = "/v1/chat/completions"

@@ -23,7 +23,7 @@ from datagen.backends.batch_files import Refused, left_over, read_rows, request_
 from datagen.backends.batch_journal import Journal, Record, explained
 from datagen.backends.batch_server import ENDED, BatchServer, Gone
 from datagen.backends.budget import Purchase, most_tokens
-from datagen.backends.openai_api import Endpoint
+from datagen.backends.endpoint_params import Endpoint
 from datagen.contracts.errors import BackendError
 
 ROWS_A_TRANSACTION = 1000

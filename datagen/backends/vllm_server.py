@@ -27,6 +27,7 @@ from pydantic.config import JsonDict
 from datagen.backends import openai_api as client
 from datagen.backends.base import Completion, Environment, Failure, TextBackend
 from datagen.backends.chat_format import error_message, request_body
+from datagen.backends.endpoint_params import check_extra_body
 from datagen.backends.in_flight import Ask, Job, Reply
 from datagen.backends.models import Model, resolve_model
 from datagen.backends.vllm_process import VllmProcess, find_vllm, interpreter_of
@@ -87,7 +88,7 @@ class Config(Params):
     @field_validator("extra_body")
     @classmethod
     def _check_extra_body(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return client.check_extra_body(value)
+        return check_extra_body(value)
 
     @field_validator("engine_args", "machine_args", mode="before")
     @classmethod
