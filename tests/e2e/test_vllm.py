@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from datagen.backends.base import Completion, Environment
+from datagen.backends.endpoints import parse_load
 from datagen.backends.ledger import Ledger
 from datagen.backends.models import EMBEDDED, resolve_model
 from datagen.backends.vllm_server import Config, vllm_server
@@ -104,11 +105,24 @@ def server_of(pid: int) -> psutil.Process:
     return server
 
 
+def metrics(address: str) -> str:
+    """All that the server says of itself."""
+    with urllib.request.urlopen(f"{address}/metrics", timeout=60) as response:
+        return response.read().decode()
+
+
 def counter(address: str, name: str) -> int:
     """A figure that the server counts."""
-    with urllib.request.urlopen(f"{address}/metrics", timeout=60) as response:
-        said = response.read().decode()
-    return round(sum(float(n) for n in re.findall(rf"^vllm:{name}\{{.*\}} (\S+)$", said, re.MULTILINE)))
+    found = re.findall(rf"^vllm:{name}\{{.*\}} (\S+)$", metrics(address), re.MULTILINE)
+    return round(sum(map(float, found)))
+
+
+def shows_its_load(address: str) -> bool:
+    """Whether `parse_load` finds requests in the KV cache, which is where they are while it answers some."""
+    load = parse_load(metrics(address))
+    assert load is not None
+    assert load.n_waiting >= 0 and 0 <= load.kv_cache_share <= 1
+    return load.kv_cache_share > 0
 
 
 def test_a_run_is_killed_and_its_server_too(root: Path, model: Path, folder: Path):
@@ -130,9 +144,10 @@ def test_a_run_is_killed_and_its_server_too(root: Path, model: Path, folder: Pat
         wait_until(lambda: n_answers(home) >= n_before + 2 * CONCURRENCY, process)
         assert not [one for one in (server, *engines) if is_living(one)]
         second = server_of(process.pid)
-        process.send_signal(signal.SIGSTOP)
         arguments = second.cmdline()
         address = f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
+        wait_until(lambda: shows_its_load(address), process)
+        process.send_signal(signal.SIGSTOP)
         n_asked = asked_of_a_stopped_run(address, model.name, folder, root)
         left = below(process.pid)
         assert second in left
