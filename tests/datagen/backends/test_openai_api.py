@@ -25,6 +25,7 @@ from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.params import validate
 from datagen.contracts.records import Message
 from tests.chat_server import ChatServer, Fault, answer_to, closed, half, late, reply, running
+from tests.waiting import wait_until
 
 KEY = "sk-planted-0123456789/abcdef"
 SAMPLING = Sampling(temperature=0.7, max_new_tokens=32, seed=1)
@@ -431,7 +432,7 @@ def test_requests_that_raise_pass_their_error_on(server: ChatServer, ledger: Led
 
 
 def test_consumer_that_raises_leaves_nothing_running(server: ChatServer, ledger: Ledger):
-    """Threads are as before, and what was claimed can be claimed again."""
+    """Threads are as before, and what was claimed can be claimed again, once what came is on the disk."""
     server.latency_s = 0.05
     n_threads = threading.active_count()
     requests = [ask(str(i)) for i in range(50)]
@@ -440,7 +441,13 @@ def test_consumer_that_raises_leaves_nothing_running(server: ChatServer, ledger:
             raise KeyError("mine")
     assert threading.active_count() == n_threads
     keys = [request.key(backend.identity) for request in requests]
-    assert ledger.claim(keys).taken == []
+
+    def are_free() -> bool:
+        claimed = ledger.claim(keys)
+        ledger.release(claimed.granted)
+        return not claimed.taken
+
+    assert wait_until(are_free)
 
 
 @pytest.mark.parametrize(
