@@ -310,6 +310,8 @@ class Budget:
         return purchase
 
     def _fits(self, most: Tokens) -> bool:
+        if not self.is_bounded:
+            return True
         tokens = self.spent + self._set_aside + Tokens(self._surplus) + most
         if self.params.max_total_tokens is not None and tokens.total > self.params.max_total_tokens:
             return False
@@ -319,6 +321,8 @@ class Budget:
 
 def _limits(extra_body: Mapping[str, Any], max_new_tokens: int) -> list[int]:
     """Those on an answer's tokens that a request says."""
+    if not extra_body:
+        return [max_new_tokens]
     limits = {"max_tokens": max_new_tokens} | {
         name: extra_body[name] for name in ("max_tokens", "max_completion_tokens") if name in extra_body
     }
@@ -327,9 +331,12 @@ def _limits(extra_body: Mapping[str, Any], max_new_tokens: int) -> list[int]:
 
 def _n_bytes(messages: Sequence[Message], tools: str | None) -> int:
     """UTF-8 bytes of all that is said, and of the tools."""
-    said = [(name, text) for message in messages for name, text in message.items() if name != "role"]
-    texts = [text for _, text in said if isinstance(text, str)]
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in (*texts, tools or ""))
+    n_bytes = len(tools.encode("utf-8", "surrogatepass")) if tools else 0
+    for message in messages:
+        for name, text in message.items():
+            if name != "role" and isinstance(text, str):
+                n_bytes += len(text.encode("utf-8", "surrogatepass"))
+    return n_bytes
 
 
 def _wake(future: "asyncio.Future[None]") -> None:

@@ -2,9 +2,10 @@
 
 One SQLite file in WAL mode with `synchronous=FULL`. A put returns after the commit that holds it is on disk; a commit
 holds everything that waits, so 64 writers share a sync. A thread commits for all, but what tasks put their event loop
-commits itself while the disk is fast: to hand it over and back takes several times as long as the commit. The key is
-the SHA-256 of the canonical JSON of a request and the first answer stored under a key stays. Values are opaque bytes:
-the ledger adds nothing to them, so it holds no secret that its caller didn't hand it.
+commits itself while the disk is fast: to hand it over and back takes several times as long as the commit. It does so a
+millisecond after the first of them, with all that came meanwhile. The key is the SHA-256 of the canonical JSON of a
+request and the first answer stored under a key stays. Values are opaque bytes: the ledger adds nothing to them, so it
+holds no secret that its caller didn't hand it.
 
 Several processes may use one ledger on a local disk (WAL needs shared memory). They commit by turns, since SQLite's own
 retries sleep up to 100 ms, and SQLite before 3.51.3 can lose a commit that races with two checkpoints
@@ -40,6 +41,7 @@ __all__ = ["POLL_S", "Claimed", "Ledger", "ledger_path", "request_key"]
 
 ROWS_A_STATEMENT = 64  # each statement gives Python's lock away, which a busy event loop returns late
 ROWS_A_READ = 1000  # SQLite allows a statement 32,766 variables
+GATHER_S = 0.001  # in which answers of an event loop join a commit: a third of the commits of one at once
 SLOW_COMMIT_S = 0.005  # after one that took longer the thread commits, so that no event loop stands still
 STANDSTILL_S = 0.25  # of an event loop with answers to commit, before the thread commits them
 POLL_S = 0.05  # between two looks at what another process is asking for
@@ -225,7 +227,7 @@ class Ledger:
             group = self._join(answers, epoch)
             group.tasks.setdefault(loop, []).append(task)
             if is_first and self._last_commit_s <= SLOW_COMMIT_S:
-                loop.call_soon(partial(self._commit_group, group, wait=False))
+                loop.call_later(GATHER_S, partial(self._commit_group, group, wait=False))
             elif is_first:
                 self._arrival.notify()
         stored = await task
@@ -290,6 +292,8 @@ class Ledger:
 
         Without `wait`, for an event loop, it is left to the thread where it is not this ledger's turn.
         """
+        if group is not self._group:  # after the thread took it, the ledger may be closed
+            return
         start = time.monotonic()
         try:
             with explained(self.path), self._turn.held(wait=wait) as is_held:

@@ -211,11 +211,11 @@ def load_stage(name: str) -> Stage:
 
 def find_methods(family: str) -> list[str]:
     """Names of a family's methods: its modules that define a function named like their file."""
-    return [
-        file.stem
-        for file in _modules(family)
-        if re.search(rf"^(async )?def {file.stem}\(", file.read_text(encoding="utf-8"), re.MULTILINE)
-    ]
+    return [file.stem for file in _modules(family) if _is_method(file)]
+
+
+def _is_method(file: Path) -> bool:
+    return bool(re.search(rf"^(async )?def {file.stem}\(", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def load_method(family: str, name: object, *, key: str = "method") -> ModuleType:
@@ -230,9 +230,8 @@ def load_method(family: str, name: object, *, key: str = "method") -> ModuleType
         ParamsError: there is none; the message lists those there are.
         MissingError: it needs a package that is not installed.
     """
-    methods = find_methods(family)
-    if name not in methods:
-        raise ParamsError(f"{key}: no {name!r} in {family}; there are {', '.join(methods)}")
+    if not any(file.stem == name and _is_method(file) for file in _modules(family)):
+        raise ParamsError(f"{key}: no {name!r} in {family}; there are {', '.join(find_methods(family))}")
     try:
         return importlib.import_module(f"{family}.{name}")
     except ModuleNotFoundError as error:
