@@ -58,7 +58,7 @@ class Stats:
         peak: most in flight at once.
         first_request: when it came.
         last_answer: when it left.
-        answers: how often each last user message was answered.
+        answers: how often each last message was answered.
     """
 
     requests: int = 0
@@ -95,6 +95,8 @@ class Server:
             return await self._answer(json.loads(body))
         if request.path == "/reset":
             self.reset(Settings(**json.loads(body)))
+        elif request.path.endswith(("/models", "/health")):  # what some clients ask first
+            return web.json_response({"object": "list", "data": [{"id": "mock", "object": "model"}]})
         elif request.path != "/stats":
             return web.Response(status=404)
         return web.json_response(self.stats.summary())
@@ -111,7 +113,8 @@ class Server:
         stats.peak = max(stats.peak, stats.in_flight)
         await asyncio.sleep(next(self._latencies))
         stats.in_flight -= 1
-        last = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
+        said = body["messages"][-1]["content"]
+        last = said if isinstance(said, str) else json.dumps(said)  # some clients send a list of parts
         stats.answers[last] += 1
         stats.last_answer = time.monotonic()
         choice = {
