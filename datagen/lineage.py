@@ -1,8 +1,9 @@
 """`datastill why ROW_ID`: what a row was made of, what was made of it, and where and why it was dropped.
 
 The id is looked for in every table of every dataset directory under --data and --models. A table's columns say what
-its rows are: a completion makes it a trace, a status a verdict, a reason a rejection, messages alone a prompt. Only the
-rows of one prompt are read, so the answer takes as long as reading the id columns.
+its rows are: a completion makes it a trace, a status a verdict, a reason a rejection, messages alone a prompt, a text a
+document, which is shown in the prompt's place. Only the rows of one prompt are read, so the answer takes as long as
+reading the id columns.
 """
 
 import argparse
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 N_AMBIGUOUS_SHOWN = 5
 _ATTEMPT = re.compile(r"(?P<prompt>.+)#\d+\.[0-9a-f]{8}")  # a trace's id, as datagen.contracts.records makes it
-_KINDS = {"completion": "trace", "status": "verdict", "reason": "rejection", "messages": "prompt"}
-_PROMPT = ("id", "family", "messages", "reference", "constraints", "tools", "source", "info")
+_KINDS = {"completion": "trace", "status": "verdict", "reason": "rejection", "messages": "prompt", "text": "document"}
+_PROMPT = ("id", "family", "messages", "text", "reference", "constraints", "tools", "source", "info")
 _TRACE = ("id", "sample_index", "teacher", "seed", "request_key", "finish_reason", "n_prompt_tokens",
           "n_completion_tokens", "reasoning", "completion", "tool_calls", "score", "best")  # fmt: skip
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")
@@ -104,13 +105,14 @@ def follow(id: str, data: Path, models: Path) -> dict[str, Any]:
         for row in rows[kind]
         if kind != "rejection" or _ATTEMPT.fullmatch(row["id"])
     )
-    prompts = rows["prompt"] or [row | {"id": prompt_id} for row in rows["trace"][:1]]
+    sources = rows["prompt"] + rows["document"]
+    prompts = sources or [row | {"id": prompt_id} for row in rows["trace"][:1]]
     manifests = {dataset.as_posix(): read_manifest(dataset) for dataset in datasets}
     used = dict.fromkeys(row["dataset"] for kind in rows.values() for row in kind)
     return {
         "id": id,
         "prompt": {"id": prompt_id} | ({name: prompts[0].get(name) for name in _PROMPT} if prompts else {}),
-        "prompt_in": [row["dataset"] for row in rows["prompt"]],
+        "prompt_in": [row["dataset"] for row in sources],
         "repairs": [row for row in rows["other"] if "old_reference" in row],
         "rejections": [row for row in rows["rejection"] if row["id"] not in attempts],
         "attempts": [_attempt(one, rows, manifests) for one in attempts],
@@ -213,10 +215,11 @@ def _tree(way: Mapping[str, Any]) -> "Tree":
     from rich.tree import Tree
 
     prompt, datasets = way["prompt"], way["datasets"]
-    tree = Tree(_line("prompt", prompt["id"], style="bold"), guide_style="dim")
+    kind = "document" if prompt.get("text") else "prompt"
+    tree = Tree(_line(kind, prompt["id"], style="bold"), guide_style="dim")
     for name in way["prompt_in"]:
         tree.add(_line("in", f"{name}, made by {datasets[name]['method'] or datasets[name]['stage']}"))
-    for label in ("source", "family"):
+    for label in ("source", "family", "text"):
         if prompt.get(label):
             tree.add(_line(label, prompt[label]))
     for message in prompt.get("messages") or ():

@@ -26,6 +26,7 @@ FILES = sorted(
 METHODS = [(family, name) for family in find_families() for name in find_methods(family)]
 PROTOCOLS = {
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
+    "datagen.filter": ("datagen.filter", "FilterMethod"),
     "datagen.prompts": ("datagen.prompts", "PromptsMethod"),
     "datagen.signals": ("datagen.signals", "SignalMethod"),
     "datagen.traces": ("datagen.traces", "TraceMethod"),
@@ -35,8 +36,9 @@ PROTOCOLS = {
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
     "datagen.backends.decoding", "datagen.backends.scoring", "datagen.contracts.signal_columns",
-    "datagen.contracts.tensors", "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches",
-    "trainers.bootstrap", "trainers.objectives", "trainers.teachers.cached",
+    "datagen.contracts.tensors", "datagen.filter._candidates", "datagen.filter._shingles",
+    "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches", "trainers.bootstrap",
+    "trainers.objectives", "trainers.teachers.cached",
 }  # fmt: skip
 
 WITHOUT_TORCH = """

@@ -10,6 +10,7 @@ Formats of a row, told apart by their keys:
     conversations                 ShareGPT: turns of {from, value}
     prompt, instruction_id_list,  IFEval (arXiv:2311.07911)
       kwargs
+    text                          a Document, for the stages that take one
 Traces have a completion besides, or end on the assistant's turn; those of equal prompts without a prompt_id share one.
 Whatever else a row holds is kept as JSON text in info.
 """
@@ -31,6 +32,7 @@ from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params
 from datagen.contracts.records import (
     Constraint,
+    Document,
     Message,
     Prompt,
     Rejection,
@@ -39,7 +41,7 @@ from datagen.contracts.records import (
     from_row,
 )
 
-R = TypeVar("R", Prompt, Trace)
+R = TypeVar("R", Prompt, Trace, Document)
 Row = Mapping[str, Any]
 """A row as parsed, of whatever keys and types."""
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
@@ -49,7 +51,9 @@ _READ = frozenset(
      "instruction_id_list", "kwargs", "tools", "source", "info", "completion", "reasoning", "tool_calls",
      "finish_reason", "teacher")
 )  # fmt: skip
+_READ_OF_DOCUMENT = frozenset(("id", "text", "source", "info"))
 _KEPT_BYTES = 4 * 2**20  # of a .jsonl file whose rows are kept as checked: half the time of a small run
+_SUFFIXES = (".jsonl", ".parquet")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -71,21 +75,24 @@ class BadRow(Exception):
 class Rows(Generic[R]):
     """The rows of an input; iterate it as often as needed, `len` is their number, bad ones included."""
 
-    def __init__(self, path: Path, record: type[R], stage: str, params: InputParams) -> None:
-        """Check the whole input.
+    def __init__(
+        self, path: Path, record: type[R], stage: str, params: InputParams, *, of_one_kind: bool = False
+    ) -> None:
+        """Check the whole input; `of_one_kind` refuses a row that is of another record and can be read as this one.
 
         Raises:
             DataError: no such path, another kind of dataset, or too large a share of bad rows.
         """
         self.path = path
-        self._record: type[R] = record
+        self.record: type[R] = record
         self._stage = stage
         self._params = params
+        self._of_one_kind = of_one_kind
         if not path.exists():
             raise DataError(f"{path}: no such file or dataset directory")
         if is_dataset(path):
             self._check_dataset()
-        elif path.is_file() and path.suffix in {".jsonl", ".parquet"}:
+        elif path.is_file() and path.suffix in _SUFFIXES:
             self._check_file()
         else:
             raise DataError(f"{path}: expected a dataset directory, a .jsonl or a .parquet file")
@@ -98,7 +105,7 @@ class Rows(Generic[R]):
         """Every row, in order, as a record or as the rejection of a row that cannot be used."""
         if is_dataset(self.path):
             for row in iterate(self.path):
-                yield cast(R, from_row(self._record, row))
+                yield cast(R, from_row(self.record, row))
         elif self._keeps:
             yield from self._kept
         else:
@@ -106,8 +113,8 @@ class Rows(Generic[R]):
 
     def _check_dataset(self) -> None:
         manifest = read_manifest(self.path)
-        if (held := manifest.get("record", "no")) != self._record.__name__:
-            raise DataError(f"{self.path}: holds {held} rows, {self._stage} takes {self._record.__name__} rows")
+        if (held := manifest.get("record", "no")) != self.record.__name__:
+            raise DataError(f"{self.path}: holds {held} rows, {self._stage} takes {self.record.__name__} rows")
         self._n_rows = int(manifest["rows"]["out"])
 
     def _check_file(self) -> None:
@@ -143,7 +150,13 @@ class Rows(Generic[R]):
                     if isinstance(content, BadRow):
                         raise content
                     own_id = _own_id(content)
-                    row = to_record(content, self._record, source=place)
+                    if self._of_one_kind and (kind := kind_of(content)) is not self.record:
+                        raise BadRow(
+                            "another_record",
+                            f"the row is a {kind.__name__}, and the file's first one a {self.record.__name__}; "
+                            "keep them in files of their own",
+                        )
+                    row = to_record(content, self.record, source=place)
                     self._check_row(row)
                     occurrence = ids.occurrence(row.id)
                     if occurrence > 1 and not own_id:
@@ -160,7 +173,9 @@ class Rows(Generic[R]):
                         id=own_id or place, stage=self._stage, reason=bad.reason, detail=_clean(f"{place}: {bad}")
                     )
 
-    def _check_row(self, row: Prompt | Trace) -> None:
+    def _check_row(self, row: Prompt | Trace | Document) -> None:
+        if isinstance(row, Document):
+            return
         prompt = row if isinstance(row, Prompt) else row.prompt
         n_chars = sum(len(message.get("content") or "") for message in prompt.messages)
         if n_chars > self._params.max_prompt_chars:
@@ -170,17 +185,49 @@ class Rows(Generic[R]):
             )
 
 
+def open_rows(path: Path, stage: str, params: InputParams) -> Rows[Any]:
+    """The rows of an input that may hold Prompts, Traces or Documents: a dataset's manifest or a file's first row says.
+
+    A row of a file that is of another record than the first cannot be used, as nothing of it may be lost.
+
+    Raises:
+        DataError: as `Rows`, or a dataset of other records.
+    """
+    kinds = {kind.__name__: kind for kind in (Prompt, Trace, Document)}
+    if is_dataset(path) and (held := read_manifest(path).get("record", "no")) not in kinds:
+        raise DataError(f"{path}: holds {held} rows, {stage} takes {', '.join(kinds)} rows")
+    record: type[Any] = Prompt  # where nothing says, Rows tells what is wrong
+    if is_dataset(path):
+        record = kinds[read_manifest(path)["record"]]
+    elif path.is_file() and path.suffix in _SUFFIXES:
+        rows = (content for _, content in _parse_file(path) if not isinstance(content, BadRow))
+        record = next((kind_of(row) for row in rows), Prompt)
+    return Rows(path, record, stage, params, of_one_kind=True)
+
+
+def kind_of(row: Row) -> type[Prompt] | type[Trace] | type[Document]:
+    """Which record a row of a file is: a Trace if it has an answer, a Document if it has a text and no question."""
+    turns = next((row[key] for key in ("conversations", "messages", "prompt") if row.get(key) is not None), None)
+    last: object = cast(list[Any], turns)[-1] if isinstance(turns, list) and turns else None
+    role = (last.get("role") or last.get("from")) if _is_object(last) else None
+    if row.get("completion") is not None or row.get("tool_calls") or _SHAREGPT_ROLES.get(str(role)) == "assistant":
+        return Trace
+    return Document if turns is None and row.get("text") is not None else Prompt
+
+
 def to_record(row: Row, record: type[R], *, source: str) -> R:
-    """One row in any of the formats above as a Prompt or a Trace.
+    """One row in any of the formats above as a Prompt, a Trace or a Document.
 
     Args:
         row: as parsed.
-        record: Prompt or Trace.
+        record: Prompt, Trace or Document.
         source: where it stands, kept where the row names no source of its own.
 
     Raises:
         BadRow: a field is missing, empty or of the wrong type.
     """
+    if record is Document:
+        return cast(R, _document(row, source))
     messages = _messages(row, optional=record is Trace)
     last = messages.pop() if messages and messages[-1].get("role") == "assistant" else None
     family = _text(row, "family") or ""
@@ -219,13 +266,27 @@ def to_record(row: Row, record: type[R], *, source: str) -> R:
     return cast(R, trace)
 
 
+def _document(row: Row, source: str) -> Document:
+    text = _text(row, "text")
+    if text is None:
+        raise BadRow("missing_field", "no `text`; the row needs one")
+    if not text.strip():
+        raise BadRow("empty_text", "the text is empty; fill it or remove the row")
+    return Document(
+        id=_own_id(row) or content_id([], text),
+        text=text,
+        source=_text(row, "source") or source,
+        info=_info(row, _READ_OF_DOCUMENT),
+    )
+
+
 def _own_id(row: Row) -> str | None:
     return _text(row, "id") or (_text(row, "key") if row.get("instruction_id_list") is not None else None)
 
 
-def _info(row: Row) -> str | None:
-    """`info` as it is, or beside the columns that no format has."""
-    others = {key: value for key, value in row.items() if key not in _READ and value is not None}
+def _info(row: Row, read: frozenset[str] = _READ) -> str | None:
+    """`info` as it is, or beside the columns that the format does not have."""
+    others = {key: value for key, value in row.items() if key not in read and value is not None}
     given = row.get("info")
     if not others:
         return _json(given)

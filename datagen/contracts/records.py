@@ -1,4 +1,4 @@
-"""Rows of text datasets, typed for Parquet: Prompt, Trace, Verdict, Rejection, Measurement, Repair.
+"""Rows of text datasets, typed for Parquet: Prompt, Trace, Document, Verdict, Rejection, Measurement, Repair.
 
 An id names its content and its parent: a prompt's is the user's own or a hash of what it says, a trace's is its
 prompt's id, the sample index and the start of the request's hash. A verdict has the id of the trace it judges, a
@@ -145,6 +145,25 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A text that is no question and no answer, such as a page or a paragraph.
+
+    Attributes:
+        id: unique in its dataset: the user's own or a hash of the text.
+        text: all of it.
+        source: where it comes from, as the user's row says, else the row it was.
+        info: JSON text of whatever else the user's row held.
+    """
+
+    id: str
+    text: str
+    source: str = ""
+    info: str | None = None
+
+    SCHEMA: ClassVar[dict[str, Any]] = dict.fromkeys(("id", "text", "source", "info"), pl.String)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a verifier found.
 
@@ -280,7 +299,7 @@ class Repair:
     }
 
 
-Record = Prompt | Trace | Verdict | Rejection | Measurement | Repair
+Record = Prompt | Trace | Document | Verdict | Rejection | Measurement | Repair
 
 
 def to_row(record: Record) -> dict[str, Any]:

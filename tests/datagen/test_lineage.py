@@ -1,13 +1,18 @@
 """`datastill why`: the way of each row of a small pipeline whose every row is known."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.records import Prompt, Trace
+from datagen.contracts.stage import main
+from datagen.stages.filter import STAGE as FILTER
 
 DATASTILL = Path(sys.executable).with_name("datastill")
 
@@ -45,6 +50,37 @@ def test_a_dropped_prompt_says_why(pipeline: Path):
     found = way(pipeline, "animals.txt:99")
     assert [(r["reason"], r["detail"]) for r in found["rejections"]] == [("empty_prompt", "nothing in it")]
     assert not found["attempts"]
+
+
+def test_a_document_that_filter_dropped_names_what_it_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also a bad row, whose id is its place; a kept one shows where it is."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    pages = tmp_path / "pages.jsonl"
+    pages.write_text('{"id": "a", "text": "The same page."}\n{"id": "b", "text": "the  same page."}\n{}\n')
+    out = tmp_path / "data" / "pages"
+    assert main(FILTER, ["--documents", str(pages), "--out", str(out), "--set", "max_rejected_share=0.5"]) == 0
+    assert [(r["stage"], r["reason"], r["detail"]) for r in way(tmp_path, "b")["rejections"]] == [
+        ("filter", "exact_duplicate", "same text as 'a', but for case and spaces")
+    ]
+    assert [r["reason"] for r in way(tmp_path, "pages.jsonl:3")["rejections"]] == ["another_record"]
+    shown = why(tmp_path, "a").stdout
+    assert shown.startswith("document  a") and "data/pages, made by near_duplicates" in shown
+    assert "The same page." in shown and "dropped" not in shown
+
+
+def test_a_trace_that_filter_dropped_says_why(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Verify kept it, filter found it too long."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    shutil.copytree(pipeline / "data", tmp_path / "data")
+    settings = ["--set", "method=length", "field=answer", "max_words=2"]
+    data = tmp_path / "data"
+    assert main(FILTER, ["--documents", str(data / "verified"), "--out", str(data / "short"), *settings]) == 0
+    kept = way(tmp_path, "p3")["attempts"][0]
+    assert kept["kept_in"] == ["data/traces", "data/verified"]
+    (row,) = kept["rejections"]
+    assert (row["dataset"], row["stage"], row["reason"]) == ("data/short", "filter", "too_long")
+    assert row["detail"].endswith("the most is 2")
+    assert "dropped   too_long in data/short" in " ".join(why(tmp_path, "p3").stdout.split("│"))
 
 
 def test_an_answer_of_the_student_is_found_with_its_verdict(pipeline: Path):

@@ -1,0 +1,173 @@
+"""Which rows are near-duplicates of an earlier one: signatures and shingles on disk, a few bytes a row in memory.
+
+A temporary file holds, for each row, its shingles, its id and a digest of its text, another its band keys. Rows with a
+common band key are put into groups, band after band (4 bytes a row); within a group each row is compared with the
+earlier ones that it shares a band with and that stay. So what a run holds is about 30 bytes a row, and one group.
+"""
+
+import os
+import struct
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.filter import _shingles
+from datagen.filter._shingles import Hashes
+
+BLOCK = 512  # rows signed at once
+PART = 2**18  # keys of one band sorted at once
+_HEAD = struct.Struct("<16sI")  # digest, bytes of the id
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored of a row."""
+
+    id: str
+    digest: bytes
+    shingles: Hashes
+
+
+class Index:
+    """Rows in order, by what their texts are compared by."""
+
+    def __init__(self, files: ExitStack, n_bands: int, n_rows: int, seed: int) -> None:
+        """No row yet; `files` closes the temporary ones, which have no name and so end with the process."""
+        n_files = 2 + n_bands
+        opened = [
+            files.enter_context(tempfile.TemporaryFile(prefix="datastill-filter-"))  # noqa: SIM115, `files` is one
+            for _ in range(n_files)
+        ]
+        self.n = 0
+        self._n_bands, self._n_rows, self._seed = n_bands, n_rows, seed
+        self._block: list[Hashes] = []
+        self._rows, self._ends, *self._keys = opened  # ends of rows in `_rows`, and a key a row in each band: 8 bytes
+        self._end = 0
+
+    def add(self, id: str, digest: bytes, shingles: Hashes) -> None:
+        """Put a row at the end; `digest` is 16 bytes, `shingles` sorted and not empty."""
+        name = id.encode("utf-8", "surrogatepass")
+        self._end += self._rows.write(_HEAD.pack(digest, len(name)) + name + shingles.tobytes())
+        self._ends.write(self._end.to_bytes(8, "little"))
+        self._block.append(shingles)
+        self.n += 1
+        if len(self._block) == BLOCK:
+            self._sign()
+
+    def close(self) -> None:
+        """Write what is not on disk yet; nothing is added after it."""
+        if self._block:
+            self._sign()
+        for file in (self._rows, self._ends, *self._keys):
+            file.flush()
+
+    def read(self, row: int) -> Stored:
+        """What is stored of a row."""
+        first = 8 * max(row - 1, 0)
+        ends = os.pread(self._ends.fileno(), 8 * (row + 1) - first, first)
+        end = int.from_bytes(ends[-8:], "little")
+        start = int.from_bytes(ends[:8], "little") if row else 0
+        content = os.pread(self._rows.fileno(), end - start, start)
+        digest, n_bytes = _HEAD.unpack_from(content)
+        head = _HEAD.size + n_bytes
+        id = content[_HEAD.size : head].decode("utf-8", "surrogatepass")
+        return Stored(id, digest, np.frombuffer(content[head:], np.uint64))
+
+    def keys(self, row: int) -> list[bytes]:
+        """Its key in each band."""
+        return [os.pread(file.fileno(), 8, 8 * row) for file in self._keys]
+
+    def groups(self) -> Iterator[list[int]]:
+        """Rows that a chain of common band keys joins, ascending; those that share none with any are in no group."""
+        parents = array("i", range(self.n))
+        for file in self._keys:
+            for rows, keys in self._parts(file.fileno()):
+                order = np.argsort(keys, kind="stable")  # equal keys stay in the order of their rows
+                rows, keys = rows[order], keys[order]
+                same = keys[1:] == keys[:-1]
+                for one, next_one in zip(rows[:-1][same].tolist(), rows[1:][same].tolist(), strict=True):
+                    _join(parents, one, next_one)
+        roots = np.frombuffer(parents, np.int32).copy()
+        while np.any((further := roots[roots]) != roots):
+            roots = further
+        joined = np.flatnonzero(roots != np.arange(self.n, dtype=np.int32))
+        joined = joined[np.argsort(roots[joined], kind="stable")]
+        starts = np.flatnonzero(np.diff(roots[joined], prepend=-1))
+        for rows in np.split(joined, starts[1:]) if len(joined) else ():
+            yield [int(roots[rows[0]]), *rows.tolist()]
+
+    def _sign(self) -> None:
+        signatures = _shingles.sign(self._block, self._n_bands * self._n_rows, self._seed)
+        keys = _shingles.band_keys(signatures, self._n_bands, self._n_rows)
+        for band, file in enumerate(self._keys):
+            file.write(keys[:, band].tobytes())
+        self._block = []
+
+    def _parts(self, band_file: int) -> Iterator[tuple[NDArray[np.int32], Hashes]]:
+        """Rows and keys of one band, cut by key, so that equal keys are in one part."""
+        n_parts = -(-self.n // PART)
+        for part in range(n_parts):
+            found: list[tuple[NDArray[np.int32], Hashes]] = []
+            for first in range(0, self.n, PART):
+                n_rows = min(PART, self.n - first)
+                keys = np.frombuffer(os.pread(band_file, 8 * n_rows, 8 * first), np.uint64)
+                mine = np.flatnonzero(keys % np.uint64(n_parts) == part) if n_parts > 1 else np.arange(n_rows)
+                found.append(((mine + first).astype(np.int32), keys[mine]))
+            yield np.concatenate([rows for rows, _ in found]), np.concatenate([keys for _, keys in found])
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """For each row the earlier row that it duplicates, else -1, with their Jaccard and whether the texts are equal."""
+
+    of: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+    is_exact: NDArray[np.bool_]
+
+
+def find_duplicates(index: Index, threshold: float) -> Duplicates:
+    """The rows to drop: those whose Jaccard with an earlier row that stays is at least the threshold.
+
+    Rows that share no band are not compared. A dropped row is no reason to drop another, so no chain of small changes
+    takes a row away from all that are like it.
+    """
+    found = Duplicates(np.full(index.n, -1, np.int32), np.zeros(index.n, np.float32), np.zeros(index.n, np.bool_))
+    for group in index.groups():
+        for row, kept, similarity, is_exact in _resolve(index, group, threshold):
+            found.of[row], found.similarity[row], found.is_exact[row] = kept, similarity, is_exact
+    return found
+
+
+def _resolve(index: Index, group: Iterable[int], threshold: float) -> Iterator[tuple[int, int, float, bool]]:
+    """(row, the first kept row that it duplicates, Jaccard, whether their texts are equal) for each row to drop."""
+    kept: dict[tuple[int, bytes], list[int]] = {}
+    for row in group:
+        stored, keys = index.read(row), list(enumerate(index.keys(row)))
+        for other in sorted({other for key in keys for other in kept.get(key, ())}):
+            earlier = index.read(other)
+            similarity = _shingles.jaccard(stored.shingles, earlier.shingles)
+            if similarity >= threshold:
+                yield row, other, similarity, stored.digest == earlier.digest
+                break
+        else:
+            for key in keys:
+                kept.setdefault(key, []).append(row)
+
+
+def _join(parents: "array[int]", one: int, other: int) -> None:
+    """Put two rows into one group, under its first row."""
+    one, other = _root(parents, one), _root(parents, other)
+    if one != other:
+        parents[max(one, other)] = min(one, other)
+
+
+def _root(parents: "array[int]", row: int) -> int:
+    while parents[row] != row:
+        parents[row] = parents[parents[row]]  # halves the way for the next one
+        row = parents[row]
+    return row

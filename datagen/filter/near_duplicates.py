@@ -1,0 +1,100 @@
+"""Drop rows with the same text as an earlier one, or nearly so: MinHash finds candidates, exact Jaccard decides.
+
+MinHash: Broder 1997; banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4; 5-word shingles at
+0.8 as in Lee et al. 2022, Deduplicating Training Data Makes Language Models Better, arXiv:2107.06499, appendix A. They
+confirm candidates by edit similarity, and drop along chains; here the Jaccard of the shingles themselves decides, and
+only a row that stays is a reason to drop another, so each dropped row names one in the output that is like it.
+
+A text is compared in Unicode's composed form, case-folded, white space aside; its shingles leave punctuation out. A
+text without a word is dropped only for an equal one. Where rows are equal the first stays.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from datagen.contracts.errors import ParamsError
+from datagen.contracts.records import Rejection
+from datagen.filter import Row
+from datagen.filter._texts import TextParams, dropped, find_words, normalise, text_of
+
+if TYPE_CHECKING:
+    from datagen.filter._candidates import Index
+
+log = logging.getLogger(__name__)
+
+
+class Config(TextParams):
+    """What is nearly the same, and how surely it is found.
+
+    Attributes:
+        threshold: least Jaccard similarity of two near-duplicates; at 1 their words are the same.
+        shingle_words: n of the word n-grams that are compared.
+        n_hashes: of the MinHash functions.
+        min_recall: chance, at least, that a pair at the threshold is compared; the bands follow from it.
+        seed: of the hash functions.
+    """
+
+    method: Literal["near_duplicates"]
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    shingle_words: int = Field(default=5, ge=1)
+    n_hashes: int = Field(default=128, ge=1, le=512)
+    min_recall: float = Field(default=0.99, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+
+def near_duplicates(config: Config, rows: Iterable[Row | Rejection], against: Path | None) -> Iterator[Row | Rejection]:
+    """Every row, or its rejection `exact_duplicate` or `near_duplicate`, which names the row that stays.
+
+    The rows are read twice. Memory: see `datagen.filter._candidates`.
+
+    Raises:
+        ParamsError: no bands of `n_hashes` reach `min_recall` at the threshold.
+    """
+    from datagen.filter import _candidates, _shingles
+
+    bands = _shingles.choose_bands(config.threshold, config.n_hashes, config.min_recall)
+    if bands is None:
+        raise ParamsError(
+            f"n_hashes: too few to find pairs of Jaccard {config.threshold:g} with min_recall={config.min_recall:g}; "
+            f"give more, or ask for less (got {config.n_hashes})"
+        )
+    with ExitStack() as files:
+        index = _candidates.Index(files, *bands, config.seed)
+        _fill(index, rows, config)
+        log.info("near_duplicates: %d rows signed, %d bands of %d", index.n, *bands)
+        found = _candidates.find_duplicates(index, config.threshold)
+        number = 0
+        for row in rows:
+            if isinstance(row, Rejection):
+                yield row
+                continue
+            if (kept := int(found.of[number])) < 0:
+                yield row
+            elif found.is_exact[number]:
+                yield dropped(row, "exact_duplicate", f"same text as {index.read(kept).id!r}, but for case and spaces")
+            else:
+                detail = (
+                    f"near-duplicate of {index.read(kept).id!r}: Jaccard {found.similarity[number]:.3f} of "
+                    f"{config.shingle_words}-word shingles, threshold {config.threshold:g}"
+                )
+                yield dropped(row, "near_duplicate", detail)
+            number += 1
+
+
+def _fill(index: "Index", rows: Iterable[Row | Rejection], config: Config) -> None:
+    from datagen.filter import _shingles
+
+    hashes = _shingles.WordHashes()
+    for row in rows:
+        if not isinstance(row, Rejection):
+            text = normalise(text_of(row, config.field))
+            digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            words = find_words(text) or [text]  # of a text without a word the whole is one
+            index.add(row.id, digest, _shingles.shingles(words, config.shingle_words, hashes))
+    index.close()
