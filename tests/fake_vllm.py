@@ -77,10 +77,12 @@ class Handler(BaseHTTPRequestHandler):
             if options.end_at and n_asked >= options.end_at:
                 os.kill(os.getpid(), signal.SIGKILL)
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:8]
-        message = {"role": "assistant", "content": f"{digest} for {said}"}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "token_ids": [len(said), 7]}
-        usage = {"prompt_tokens": 3, "completion_tokens": 2}
-        self.reply({"choices": [choice], "usage": usage, "prompt_token_ids": [1, 2, len(said)]})
+        texts = [f"{digest} for {said}", *(f"{digest} for {said}, {i}" for i in range(1, body.get("n", 1)))]
+        message = {"role": "assistant"}
+        choice = {"finish_reason": "stop", "token_ids": [len(said), 7]}
+        choices = [choice | {"index": i, "message": message | {"content": text}} for i, text in enumerate(texts)]
+        usage = {"prompt_tokens": 3, "completion_tokens": 2 * len(texts)}
+        self.reply({"choices": choices, "usage": usage, "prompt_token_ids": [1, 2, len(said)]})
 
 class Server(ThreadingHTTPServer):
     def handle_error(self, *_):

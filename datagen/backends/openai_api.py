@@ -108,7 +108,8 @@ def openai_api(
         server = _Server(config, environment, api_key, session, locate)
         on_exit.callback(lambda: run_in(loop, server.close()))
         n = config.choices_per_request
-        identity = identity or endpoint_identity(config) | ({"choices_per_request": n} if n > 1 else {})
+        choices = {"choices_per_request": n} if n > 1 else {}
+        identity = {**(identity or endpoint_identity(config)), **choices}
         yield _Backend(identity, environment, around(server.ask), loop, on_exit, n)
 
 

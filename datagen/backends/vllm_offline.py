@@ -26,50 +26,36 @@ from datagen.backends.base import Completion, Environment, Failure, Outcome, Req
 from datagen.backends.in_batches import answer_batch
 from datagen.backends.models import Model, resolve_model
 from datagen.backends.transformers_models import template_message
+from datagen.backends.vllm_params import VllmParams, check_options
 from datagen.contracts.errors import BackendError, MissingError
-from datagen.contracts.params import Params
 
 DEFAULT_MAX_LOGPROBS = 20  # of vllm.LLM
 _CONNECTION: JsonDict = {"connection": True}
-_OURS = {  # arguments of vllm.LLM that other parameters, or this module, give
+_OURS = frozenset({  # arguments of vllm.LLM that other parameters, or this module, give
     "model", "tokenizer", "dtype", "max_model_len", "max_logprobs", "logprobs_mode", "tensor_parallel_size",
     "generation_config", "hf_token",
-}  # fmt: skip
+})  # fmt: skip
 
 
-class Config(Params):
-    """A model by name, folder or hub name.
+class Config(VllmParams):
+    """A model in this process.
 
     `engine_args` are more arguments of `vllm.LLM`, and part of a request's key, as `dtype`, `max_model_len` and the
-    logprobs mode are. `machine_args` are those that only fit the engine to the machine (`max_num_seqs`,
-    `gpu_memory_utilization`, `enforce_eager`), and with the parallel size and the block's they are no part of it.
+    logprobs mode are. `machine_args` are those that only fit the engine to the machine
+    (`vllm_params.MACHINE_OPTIONS`, such as `max_num_seqs`), and with the parallel size and the block's they are no part
+    of it.
     """
 
     backend: Literal["vllm_offline"]
-    model: str
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(None, ge=1)
-    logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0)  # at each token, with `logprobs`
-    logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
-    batch_invariant: bool = False
     engine_args: dict[str, Any] = Field(default_factory=dict)
     machine_args: dict[str, Any] = Field(default_factory=dict, json_schema_extra=_CONNECTION)
     tensor_parallel_size: int = Field(1, ge=1, json_schema_extra=_CONNECTION)
     block_size: int = Field(1024, ge=1, json_schema_extra=_CONNECTION)  # requests
 
-    @field_validator("top_logprobs")
-    @classmethod
-    def _check_top_logprobs(cls, value: int, info: ValidationInfo) -> int:
-        if value and not info.data.get("logprobs"):
-            raise ValueError("needs logprobs=true")
-        return value
-
     @field_validator("engine_args", "machine_args")
     @classmethod
-    def _check_args(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if names := sorted(_OURS & value.keys()):
-            raise ValueError(f"{', '.join(names)}: not given here, the backend or a parameter of its own sets it")
+    def _check_args(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        check_options(value, ours=_OURS, for_machine=info.field_name == "machine_args")
         return value
 
 

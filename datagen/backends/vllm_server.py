@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -30,45 +31,40 @@ from datagen.backends.chat_format import error_message, request_body
 from datagen.backends.endpoint_params import check_extra_body
 from datagen.backends.in_flight import Ask, Job, Reply
 from datagen.backends.models import Model, resolve_model
+from datagen.backends.vllm_params import VllmParams, check_options
 from datagen.backends.vllm_process import VllmProcess, find_vllm, interpreter_of
 from datagen.contracts.errors import BackendError, MissingError
-from datagen.contracts.params import Params
 
 DEFAULT_MAX_LOGPROBS = 20  # of `vllm serve`
 PROBE_TIMEOUT_S = 300.0
 N_COUNT_TRIES, COUNT_AGAIN_S = 8, 1.0  # of a prompt's tokens
 _CONNECTION: JsonDict = {"connection": True}
-# options of `vllm serve` that other parameters, or this module, give
-_OURS = {
-    "--model", "--served-model-name", "--host", "--port", "--uds", "--dtype", "--max-model-len", "--max-logprobs",
-    "--logprobs-mode", "--tensor-parallel-size", "-tp", "--data-parallel-size", "-dp", "--api-key", "--hf-token",
-}  # fmt: skip
+# options that other parameters, or this module, give
+_OURS = frozenset({
+    "model", "served_model_name", "host", "port", "uds", "dtype", "max_model_len", "max_logprobs", "logprobs_mode",
+    "tensor_parallel_size", "tp", "data_parallel_size", "dp", "api_key", "hf_token",
+})  # fmt: skip
+_OPTION = re.compile(r"--?(?=[A-Za-z])(?:no-)?(?P<name>[^=]*)")
 
 log = logging.getLogger(__name__)
 
 
-class Config(Params):
-    """A model by name, folder or hub name, served by the vLLM that `vllm_process.find_vllm` finds.
+class Config(VllmParams):
+    """A model served by the vLLM that `vllm_process.find_vllm` finds.
 
     `engine_args` are more options of `vllm serve`, and part of a request's key, as `dtype`, `max_model_len` and the
-    logprobs mode are. `machine_args` are those that only fit the server to the machine (`--max-num-seqs`,
-    `--gpu-memory-utilization`, `--enforce-eager`), and with both parallel sizes, the limits and attempts they are no
-    part of it. Both may be one text, split as a shell would. On a CPU give `machine_args` `--no-enable-chunked-prefill
-    --max-num-batched-tokens 8192`: without them a seed of its own for each request ends the engine.
+    logprobs mode are. `machine_args` are those that only fit the server to the machine (`vllm_params.MACHINE_OPTIONS`,
+    such as `--max-num-seqs`), and with both parallel sizes, the limits and attempts they are no part of it. Both may be
+    one text, split as a shell would. On a CPU give `machine_args` `--no-enable-chunked-prefill --max-num-batched-tokens
+    8192`: without them a seed of its own for each request ends the engine.
 
     `batch_invariant` asks for answers that do not depend on who shares a batch. Where `extra_body` asks for
     `prompt_logprobs`, a prompt of more than `max_prompt_logprobs_tokens` is a rejection.
     """
 
     backend: Literal["vllm_server"]
-    model: str
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(None, ge=1)
-    logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0)  # at each token, with `logprobs`
-    logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
+    choices_per_request: int = Field(1, ge=1, json_schema_extra={"unless_default": True})  # see `openai_api`
     max_prompt_logprobs_tokens: int = Field(4096, ge=1)
-    batch_invariant: bool = False
     engine_args: tuple[str, ...] = ()
     extra_body: dict[str, Any] = Field(default_factory=dict)
     machine_args: tuple[str, ...] = Field((), json_schema_extra=_CONNECTION)
@@ -77,13 +73,6 @@ class Config(Params):
     start_timeout_s: float = Field(1800.0, gt=0, json_schema_extra=_CONNECTION)
     max_restarts: int = Field(3, ge=0, json_schema_extra=_CONNECTION)  # of one run
     timeout_s: float = Field(3600.0, gt=0, json_schema_extra=_CONNECTION)  # of one attempt
-
-    @field_validator("top_logprobs")
-    @classmethod
-    def _check_top_logprobs(cls, value: int, info: ValidationInfo) -> int:
-        if value and not info.data.get("logprobs"):
-            raise ValueError("needs logprobs=true")
-        return value
 
     @field_validator("extra_body")
     @classmethod
@@ -97,11 +86,9 @@ class Config(Params):
 
     @field_validator("engine_args", "machine_args")
     @classmethod
-    def _check_args(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            name = one.partition("=")[0]
-            if name.replace("_", "-") in _OURS:
-                raise ValueError(f"{name} is not given here: the backend or a parameter of its own sets it")
+    def _check_args(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        names = [found["name"].replace("-", "_") for one in value if (found := _OPTION.match(one))]
+        check_options(names, ours=_OURS, for_machine=info.field_name == "machine_args")
         return value
 
 
@@ -131,6 +118,7 @@ def vllm_server(config: Config, environment: Environment) -> Iterator[TextBacken
         "api_key_env": "VLLM_API_KEY",  # the server takes the key that this names
         "logprobs": config.logprobs,
         "extra_body": _extra_body(config),
+        "choices_per_request": config.choices_per_request,
         "timeout_s": config.timeout_s,
         "first_byte_timeout_s": config.timeout_s,
     }

@@ -221,8 +221,9 @@ def test_without_vllm(tmp_path: Path):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"machine_args": {"dtype": "float16"}}, "machine_args: .* dtype"),
-        ({"engine_args": {"model": "x"}}, "engine_args: .* model"),
+        ({"machine_args": {"dtype": "float16"}}, "machine_args: .*dtype: not given"),
+        ({"machine_args": {"quantization": "fp8", "max_num_seqs": 4}}, "machine_args: .*quantization: .* engine_args"),
+        ({"engine_args": {"model": "x"}}, "engine_args: .*model: not given"),
         ({"block_size": 0}, "block_size"),
         ({"top_logprobs": 5}, "top_logprobs: .*logprobs=true"),
     ],

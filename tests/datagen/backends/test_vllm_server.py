@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def test_what_makes_a_request_new(fake: FakeVllm, model: Path, ledger: Ledger):
 def test_a_server_that_does_not_start(fake: FakeVllm, model: Path, ledger: Ledger):
     """One start, the last lines of its log, and nothing left."""
     with pytest.raises(BackendError) as raised:
-        answers(model, ledger, [str(i) for i in range(100)], machine_args="--fail-to-start")
+        answers(model, ledger, [str(i) for i in range(100)], engine_args="--fail-to-start")
     first, *lines = str(raised.value).splitlines()
     assert "ended with code 1 before it was ready" in first and "its log is" in first
     assert "line 49" in lines and lines[-1] == "RuntimeError: no kernel image is available" and "line 3" not in lines
@@ -156,7 +157,7 @@ def test_a_server_that_is_never_ready(fake: FakeVllm, model: Path, ledger: Ledge
     """It is given the time that the parameter says, and ended."""
     start = time.monotonic()
     with pytest.raises(BackendError, match=r"not ready within start_timeout_s=6; its log is .* and ends on\nloading"):
-        answers(model, ledger, ["a"], machine_args="--never-ready", start_timeout_s=6)
+        answers(model, ledger, ["a"], engine_args="--never-ready", start_timeout_s=6)
     assert time.monotonic() - start >= 6
     assert wait_until(lambda: not fake.living())
 
@@ -164,7 +165,7 @@ def test_a_server_that_is_never_ready(fake: FakeVllm, model: Path, ledger: Ledge
 def test_a_server_that_crashes_is_started_again(fake: FakeVllm, model: Path, ledger: Ledger):
     """SIGKILL at its 15th request: every row is answered, only those in flight are asked again, the engine is gone."""
     texts = [f"number {i}" for i in range(40)]
-    outcomes, counts = answers(model, ledger, texts, machine_args="--end-at 15", max_restarts=4)
+    outcomes, counts = answers(model, ledger, texts, engine_args="--end-at 15", max_restarts=4)
     assert [o.answer.text.partition(" ")[2] for o in outcomes if isinstance(o.answer, Completion)] == [
         f"for {text}" for text in texts
     ]
@@ -232,7 +233,7 @@ def test_a_port_that_another_server_takes_is_left_to_it(
 ):
     """Taken while vLLM loads, twice, by a server that says it is healthy: nothing else is asked of that."""
     decided = tmp_path / "decided"
-    options = {"machine_args": f"--wait-for {decided}", "extra_body": {"prompt_logprobs": 1}}
+    options = {"engine_args": f"--wait-for {decided}", "extra_body": {"prompt_logprobs": 1}}
     with Occupant(fake, 2, decided) as occupant:
         outcomes, counts = answers(model, ledger, ["a", "b"], **options)
     assert all(isinstance(outcome.answer, Completion) for outcome in outcomes) and sorted(fake.asked()) == ["a", "b"]
@@ -245,14 +246,14 @@ def test_ports_that_are_always_taken_end_the_run(fake: FakeVllm, model: Path, le
     """Five starts, and the error is the server's own."""
     decided = tmp_path / "decided"
     with Occupant(fake, 99, decided), pytest.raises(BackendError, match="Address already in use"):
-        answers(model, ledger, ["a"], machine_args=f"--wait-for {decided}")
+        answers(model, ledger, ["a"], engine_args=f"--wait-for {decided}")
     assert len(set(ports(fake))) == len(fake.starts()) == 5
 
 
 def test_restarts_have_an_end(fake: FakeVllm, model: Path, ledger: Ledger):
     """A request that ends every server."""
     with pytest.raises(BackendError, match="ended 3 times, and max_restarts is 2; the answers that came are kept"):
-        answers(model, ledger, [f"number {i}" for i in range(50)], machine_args="--end-at 1", max_restarts=2)
+        answers(model, ledger, [f"number {i}" for i in range(50)], engine_args="--end-at 1", max_restarts=2)
     assert len(fake.starts()) == 3 and len(ledger) == 0
 
 
@@ -277,7 +278,7 @@ def test_sigkill_of_our_own_process_leaves_nothing(fake: FakeVllm, model: Path, 
 def test_ctrl_c_ends_the_wait_for_a_server(fake: FakeVllm, model: Path, tmp_path: Path):
     """As a stage, which says that what was done is kept; the exit code is a shell's for SIGINT."""
     (tmp_path / "prompts.jsonl").write_text('{"id": "a", "prompt": "x"}\n')
-    words = ["--prompts", "prompts.jsonl", "--out", "out", "--set", "backend=vllm_server", "machine_args=--never-ready"]
+    words = ["--prompts", "prompts.jsonl", "--out", "out", "--set", "backend=vllm_server", "engine_args=--never-ready"]
     command = [sys.executable, "-m", "datagen.stages.traces", *words, f"model={model}"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
@@ -364,12 +365,30 @@ def test_a_prompt_that_is_not_counted_ends_at_last(
     assert isinstance(answer, Completion) and fake.asked() == ["once"]
 
 
+def test_samples_share_a_request(fake: FakeVllm, model: Path, ledger: Ledger):
+    """Three samples at two a request: `n` of 2, and the last alone; another number of them is another request."""
+    requests = [replace(ask("a"), sample_index=i) for i in range(3)]
+    for n_choices, asked in ((2, [2, 1]), (3, [2, 1, 3])):
+        config = Config.model_validate(
+            {"backend": "vllm_server", "model": str(model), "choices_per_request": n_choices}
+        )
+        with vllm_server(config, Environment(ledger=ledger)) as backend:
+            found = [outcome.answer for outcome in backend.generate(requests)]
+        assert len({one.text for one in found if isinstance(one, Completion)}) == 3
+        assert sorted(one.get("n", 1) for one in fake.bodies()) == sorted(asked)
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"machine_args": "--port 80"}, "--port"),
-        ({"engine_args": "--api_key=sk-1"}, "--api_key"),
-        ({"engine_args": ["--max-logprobs=5"]}, "--max-logprobs"),
+        ({"machine_args": "--port 80"}, "machine_args: .*port: not given here"),
+        ({"engine_args": "--api_key=sk-1"}, "engine_args: .*api_key: not given here"),
+        ({"engine_args": ["--max-logprobs=5"]}, "max_logprobs: not given here"),
+        ({"engine_args": "-tp 2"}, "tp: not given here"),
+        (
+            {"machine_args": "--max-num-seqs 8 --seed -1 --no-fuse=1"},
+            "machine_args: .*fuse, seed: .* engine_args",
+        ),
         ({"tensor_parallel_size": 0}, "tensor_parallel_size"),
         ({"logprobs_mode": "mine"}, "logprobs_mode"),
         ({"top_logprobs": 5}, "top_logprobs: .*logprobs=true"),
