@@ -25,6 +25,7 @@ from datagen.backends.vllm_process import find_vllm, interpreter_of
 from datagen.contracts.errors import DatastillError, MissingError, ParamsError
 from datagen.contracts.params import load_file
 from datagen.contracts.stage import check_section
+from datagen.verify._sandbox import check_sandbox, find_bwrap
 
 DEFAULT_EXTRAS = ("", "lm")  # what params.yaml needs: the core, and a transformers teacher and student
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -212,11 +213,13 @@ def _tools() -> Iterator[Finding]:
         yield Finding(group="tools", name="vllm", state="ok", found=f"{version}, {program}; not started")
     except MissingError as error:
         yield Finding(group="tools", name="vllm", state="absent", found="no vLLM to start", remedy=str(error))
-    bwrap = shutil.which("bwrap")
-    yield Finding(
-        group="tools", name="sandbox", state="ok" if bwrap else "absent", found=bwrap or "no bwrap",
-        remedy="" if bwrap else "apt-get install bubblewrap; only verifiers that run generated code need it",
-    )  # fmt: skip
+    try:
+        found = f"{check_sandbox()}, {find_bwrap()}; started a process"
+        yield Finding(group="tools", name="sandbox", state="ok", found=found)
+    except MissingError as error:
+        yield Finding(
+            group="tools", name="sandbox", state="absent", found="none; only code_execution needs it", remedy=str(error)
+        )
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     yield Finding(
         group="tools", name="browser", state="ok" if browser else "absent", found=browser or "no Chromium",

@@ -4,13 +4,13 @@ sft                each kept trace as one conversation: messages                
 prompt_completion  the same, the answer apart: prompt, completion                          SFTTrainer
 preference         each kept trace with a failed one of its prompt: chosen, rejected       DPOTrainer
 unpaired           each trace that passed or failed: prompt, completion, label             KTOTrainer
-prompt_only        each prompt once: prompt, answer, pass_rate, constraints                GRPOTrainer, RLOOTrainer
+prompt_only        each prompt once: prompt, answer, pass_rate, constraints, tests         GRPOTrainer, RLOOTrainer
 
 Types: https://huggingface.co/docs/trl/dataset_formats. Conversations are lists of messages; the teacher's reasoning is
 `reasoning_content` of the assistant's message, where chat templates look for it; tool calls are structures with their
-arguments as JSON text, and `tools` is JSON text. Optional keys stand only in a dataset that uses them, since templates
-ask whether a key is there. A trace without a finding (error, timeout, unparsed) is no bad example, nor is one that was
-good enough and dropped for the other attempts at its prompt, so these are left out.
+arguments as JSON text, and `tools` and `tests` are JSON text. Optional keys stand only in a dataset that uses them,
+since templates ask whether a key is there. A trace without a finding (error, timeout, unparsed) is no bad example, nor
+is one that was good enough and dropped for the other attempts at its prompt, so these are left out.
 """
 
 import argparse
@@ -38,6 +38,7 @@ REASONS = {
 _SET_ASIDE = ("no_agreement", "not_best")  # verify's reasons to drop what its verifier lets pass
 _ROW_GROUP = 2048
 _TOOLS = cs.by_name("tools", require_all=False)
+_TESTS = cs.by_name("tests", require_all=False)
 _TOOL_CALLS = pl.List(
     pl.Struct({"id": pl.String, "type": pl.String, "function": pl.Struct({"name": pl.String, "arguments": pl.String})})
 )
@@ -110,13 +111,13 @@ def unpaired(traces: pl.LazyFrame) -> pl.LazyFrame:
 
 def prompt_only(traces: pl.LazyFrame) -> pl.LazyFrame:
     """Prompts, with the share of their judged traces that was kept."""
-    row = cs.by_name("prompt", "family", "constraints", "reference") | _TOOLS
+    row = cs.by_name("prompt", "family", "constraints", "reference") | _TOOLS | _TESTS
     prompts = traces.group_by("prompt_id", maintain_order=True).agg(
         row.first(), pass_rate=pl.col("good").mean(), set_aside=pl.col("set_aside").drop_nulls().first()
     )
     unknown = pl.coalesce("set_aside", pl.lit("no_finding"))
     reason = pl.coalesce(_reason_no_prompt(), pl.when(pl.col("pass_rate").is_null()).then(unknown))
-    columns = ("prompt", "pass_rate", "family", "constraints", _TOOLS)
+    columns = ("prompt", "pass_rate", "family", "constraints", _TOOLS, _TESTS)
     return prompts.select(*columns, id="prompt_id", answer="reference", reason=reason)
 
 
@@ -162,7 +163,8 @@ def _traces(path: Path) -> pl.LazyFrame:
         completion=pl.concat_list(_struct(answer)),
         good=pl.when("kept").then(True).when(pl.col("set_aside").is_null() & (pl.col("status") == "fail")).then(False),
     )
-    return traces if _any(traces, "tools") else traces.drop("tools")
+    columns = traces.collect_schema().names()
+    return traces.drop(name for name in ("tools", "tests") if name in columns and not _any(traces, name))
 
 
 def _struct(fields: Mapping[str, pl.Expr]) -> pl.Expr:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 N_AMBIGUOUS_SHOWN = 5
 _ATTEMPT = re.compile(r"(?P<prompt>.+)#\d+\.[0-9a-f]{8}")  # a trace's id, as datagen.contracts.records makes it
 _KINDS = {"completion": "trace", "status": "verdict", "reason": "rejection", "messages": "prompt", "text": "document"}
-_PROMPT = ("id", "family", "messages", "text", "reference", "constraints", "tools", "source", "info")
+_PROMPT = ("id", "family", "messages", "text", "reference", "constraints", "tools", "tests", "source", "info")
 _TRACE = ("id", "sample_index", "teacher", "seed", "request_key", "finish_reason", "n_prompt_tokens",
           "n_completion_tokens", "reasoning", "completion", "tool_calls", "score", "best")  # fmt: skip
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")

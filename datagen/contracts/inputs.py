@@ -11,6 +11,7 @@ Formats of a row, told apart by their keys:
     prompt, instruction_id_list,  IFEval (arXiv:2311.07911)
       kwargs
     text                          a Document, for the stages that take one
+Any of them may have tests of code (datagen/contracts/code_tests.py).
 Traces have a completion besides, or end on the assistant's turn; those of equal prompts without a prompt_id share one.
 Whatever else a row holds is kept as JSON text in info.
 """
@@ -27,6 +28,7 @@ from typing import Any, Generic, TypeGuard, TypeVar, cast
 import polars as pl
 from pydantic import Field
 
+from datagen.contracts import code_tests
 from datagen.contracts.dataset import is_dataset, iterate, iterate_parquet, read_manifest
 from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params
@@ -49,7 +51,7 @@ _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assista
 _READ = frozenset(
     ("id", "prompt_id", "messages", "prompt", "conversations", "family", "reference", "answer", "constraints",
      "instruction_id_list", "kwargs", "tools", "source", "info", "completion", "reasoning", "tool_calls",
-     "finish_reason", "teacher")
+     "finish_reason", "teacher", *code_tests.COLUMNS)
 )  # fmt: skip
 _READ_OF_DOCUMENT = frozenset(("id", "text", "source", "info"))
 _KEPT_BYTES = 4 * 2**20  # of a .jsonl file whose rows are kept as checked: half the time of a small run
@@ -239,6 +241,7 @@ def to_record(row: Row, record: type[R], *, source: str) -> R:
         reference=reference,
         constraints=_constraints(row),
         tools=_json(row.get("tools") or None),
+        tests=_tests(row),
         source=_text(row, "source") or source,
         info=_info(row),
     )
@@ -354,6 +357,13 @@ def _constraint(given: object) -> Constraint:
     if _is_object(arguments):  # a Parquet struct holds every key of the column, null where the row has none
         arguments = {key: value for key, value in arguments.items() if value is not None}
     return {"id": given["id"], "kwargs": _json(arguments) or "{}"}
+
+
+def _tests(row: Row) -> str | None:
+    try:
+        return code_tests.to_text(row)
+    except ValueError as error:
+        raise BadRow("wrong_type", str(error)) from None
 
 
 def _is_object(value: object) -> TypeGuard[Row]:

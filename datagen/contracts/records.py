@@ -51,6 +51,7 @@ class Prompt:
         reference: the right answer, where there is one.
         constraints: verifiable instructions that the answer must follow.
         tools: JSON text of the tool definitions, where the teacher may call tools.
+        tests: JSON text of what code must pass: `asserts`, `cases` and `setup`, see `datagen.contracts.code_tests`.
         source: the raw row that the prompt was made from.
         info: JSON text of whatever else the user's row held.
     """
@@ -61,6 +62,7 @@ class Prompt:
     reference: str | None = None
     constraints: list[Constraint] = field(default_factory=list[Constraint])
     tools: str | None = None
+    tests: str | None = None
     source: str = ""
     info: str | None = None
 
@@ -71,6 +73,7 @@ class Prompt:
         "reference": pl.String,
         "constraints": pl.List(_CONSTRAINT),
         "tools": pl.String,
+        "tests": pl.String,
         "source": pl.String,
         "info": pl.String,
     }
@@ -320,6 +323,7 @@ def prompt_from_row(row: Mapping[str, Any], *, id: str) -> Prompt:
         reference=row.get("reference"),
         constraints=[Constraint(id=one["id"], kwargs=one["kwargs"]) for one in constraints],
         tools=row.get("tools"),
+        tests=row.get("tests"),
         source=row.get("source") or "",
         info=row.get("info"),
     )

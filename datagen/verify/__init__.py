@@ -1,6 +1,7 @@
 """What is right: one verifier a file, each gives every trace a score in [0, 1] and says why there is none.
 
-by_row                   each row by what it carries: constraints, a reference, or both
+by_row                   each row by what it carries: tests, constraints, a reference
+code_execution           code by its asserts or by what it writes, in a sandbox
 instruction_constraints  verifiable instructions, as in IFEval
 math_answer              the final answer against the reference, by exact arithmetic and Math-Verify
 """

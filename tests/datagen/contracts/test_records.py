@@ -34,7 +34,7 @@ constraints = st.lists(st.builds(Constraint, id=texts, kwargs=texts), max_size=3
 prompts = st.builds(
     Prompt,
     id=texts, messages=messages, family=texts, reference=st.none() | texts, constraints=constraints,
-    tools=st.none() | texts, source=texts, info=st.none() | texts,
+    tools=st.none() | texts, tests=st.none() | texts, source=texts, info=st.none() | texts,
 )  # fmt: skip
 counts = st.none() | st.integers(0, 2**31 - 1)
 token_ids = st.none() | st.lists(st.integers(0, 2**31 - 1), max_size=4)
