@@ -41,17 +41,6 @@ def server() -> Iterator[BatchServer]:
         yield server
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
 def config(server: BatchServer, **changed: Any) -> Config:
     return Config.model_validate({"backend": "batch_api", "base_url": server.base_url, "model": "m"} | FAST | changed)
 

@@ -5,8 +5,7 @@ Oracles: the server's own choices, its count of what it was asked and bills, and
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,27 +27,10 @@ from datagen.traces.n_samples import Config as NSamples
 from datagen.traces.n_samples import n_samples
 from datagen.traces.until_verified import Config as UntilVerified
 from datagen.traces.until_verified import until_verified
-from tests.chat_server import ChatServer, answer_to, reply, running
+from tests.chat_server import ChatServer, answer_to, reply
 
 SAMPLING = Sampling(temperature=0.7, max_new_tokens=32, seed=1)
 SECTION = {"backend": "openai_api", "base_url": "http://127.0.0.1:8000/v1", "model": "m"}
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def config(server: ChatServer, n: int, **changed: Any) -> openai_api.Config:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,23 +28,6 @@ from tests.waiting import wait_until
 
 KEY = "sk-planted-0123456789/abcdef"
 SAMPLING = Sampling(temperature=0.7, max_new_tokens=32, seed=1)
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def config(server: ChatServer, **changed: Any) -> Config:

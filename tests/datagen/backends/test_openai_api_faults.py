@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,17 +30,6 @@ SAMPLING = Sampling(temperature=0.7, max_new_tokens=32, seed=1)
 def servers() -> Iterator[list[ChatServer]]:
     with ExitStack() as stack:
         yield [stack.enter_context(running()) for _ in range(2)]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def config(server: ChatServer, **changed: Any) -> Config:

@@ -71,12 +71,6 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
-        yield ledger
-
-
 def ask(text: str) -> Request:
     return Request(messages=[Message(role="user", content=text)], sampling=SAMPLING)
 
