@@ -6,12 +6,10 @@ are the same by the verifier's equality; a majority is more than half of the vot
 that matters cannot be found out, the reference stays.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import combinations
-from typing import NamedTuple
 
-Same = Callable[[str, str], bool | None]
-"""Whether two answers are the same; None where nobody can tell."""
+from datagen.verify.votes import Same, find_majority, is_majority
 
 CASES = {
     "repaired": "the second source agrees with the majority, so the reference was replaced",
@@ -24,31 +22,6 @@ CASES = {
     "second_disagrees": "the majority contradicts the reference, and the second source contradicts the majority",
     "undecided": "whether two of the answers are the same could not be found out",
 }
-
-
-class Majority(NamedTuple):
-    """The answer with most votes, in its most frequent spelling, and the votes for it in any spelling."""
-
-    answer: str
-    n: int
-    tied: bool
-
-
-def find_majority(votes: Mapping[str, int], same: Same) -> Majority | None:
-    """The answer with most votes; None where there is no vote.
-
-    Equality need not be transitive (50 % stands for 50 and for 0.5), so an answer's votes are those equal to itself.
-
-    Args:
-        votes: answer as it was written to number of votes.
-        same: tells of two answers that were written differently.
-    """
-    if not votes:
-        return None
-    support = {one: sum(n for other, n in votes.items() if one == other or same(one, other) is True) for one in votes}
-    answer = max(votes, key=lambda one: (support[one], votes[one]))
-    tied = any(support[one] == support[answer] and one != answer and same(one, answer) is not True for one in votes)
-    return Majority(answer, support[answer], tied)
 
 
 def decide(
@@ -90,11 +63,6 @@ def decide(
     if confirmed is None:
         return "undecided"
     return "repaired" if confirmed else "second_disagrees"
-
-
-def is_majority(majority: Majority, n_votes: int) -> bool:
-    """Whether it has more than half of the votes."""
-    return not majority.tied and 2 * majority.n > n_votes
 
 
 def pairs(reference: str | None, votes: Mapping[str, int], second: Mapping[str, int]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import Field
 
-from datagen.comparison.majority import CASES, decide, find_majority, pairs
+from datagen.comparison.majority import CASES, decide, pairs
 from datagen.comparison.teachers import answers, find_teachers, models
 from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, read_manifest
 from datagen.contracts.errors import DataError
@@ -26,6 +26,7 @@ from datagen.contracts.records import Prompt, Rejection, Repair, content_id
 from datagen.contracts.stage import Run, Stage, main
 from datagen.verify.math_answer import equal, find_answer, find_reference
 from datagen.verify.pool import Check, in_order, n_workers
+from datagen.verify.votes import find_majority
 
 MAX_ANSWER_CHARS = 500  # what is longer is no final answer, and no vote
 Votes = dict[str, Counter[str]]

@@ -24,7 +24,7 @@ from datagen.contracts.records import Status, Trace, Verdict
 from datagen.verify.pool import Check, Result, in_order, n_workers
 
 NAME = "math_answer"
-_MAX_ANSWER_CHARS = 2000  # what is longer is no answer
+MAX_ANSWER_CHARS = 2000  # what is longer is no answer
 _MAX_DIGITS = 4000  # below the bound at which Python refuses to read an integer
 
 _SIGN = "[-+\N{MINUS SIGN}]"
@@ -43,8 +43,8 @@ _UNIT = re.compile(rf"\s+(?!(?:percent|pi|{'|'.join(filter(None, _SCALES))})$)[A
 _LAST_NUMBER = re.compile(rf"(?:(?<![\w)]){_SIGN})?[$£€]?(?:(?:\d+\s+)?\d+/\d+|{_NUMERAL})(?:\s?\\?%)?")
 _MARK = re.compile(r"####\s*([^\n]+)")
 _BOX_TOKEN = re.compile(r"\\f?boxed\s*\{|\\.|[{}]", re.DOTALL)
-_ANSWER_IS = re.compile(r"\banswer\b[\s*_]*(?:is|:|=)", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\n|[.!?](?:\s|$)")
+ANSWER_IS = re.compile(r"\banswer\b[\s*_]*(?:is|:|=)", re.IGNORECASE)
+SENTENCE_END = re.compile(r"\n|[.!?](?:\s|$)")
 _MATHEMATICAL = re.compile(r"[\d\\$=^]|^\W*[A-Za-z]\W*$")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _TEXT = re.compile(r"(?:\\(?:text|textbf|mathrm)\s*\{)?\s*(?P<words>[A-Za-z]{2,}(?: [A-Za-z]+)*)\s*\}?")
@@ -76,9 +76,9 @@ def find_answer(completion: str) -> Answer | None:
     if marked := _marked_answer(completion):
         return marked
     end = len(completion)
-    for match in reversed(list(_ANSWER_IS.finditer(completion))):
-        sentence = _SENTENCE_END.split(completion[match.end() : end], maxsplit=1)[0]
-        text, end = _trim(sentence), match.start()
+    for match in reversed(list(ANSWER_IS.finditer(completion))):
+        sentence = SENTENCE_END.split(completion[match.end() : end], maxsplit=1)[0]
+        text, end = trim(sentence), match.start()
         if _MATHEMATICAL.search(text):
             return Answer(text, "after 'the answer is'")
     numbers = _LAST_NUMBER.findall(completion)
@@ -112,7 +112,7 @@ def parse_number(text: str) -> Number | None:
     Plain are integers, decimals, fractions (`3/4`, `\frac{3}{4}`) and mixed numbers (`1 3/4`), with or without a sign,
     thousands separators, a currency sign, a percent sign or a word such as million, TeX delimiters around them.
     """
-    text = _trim(text)
+    text = trim(text)
     for opening, closing in _TEX_DELIMITERS:
         if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
             text = text.removeprefix(opening).removesuffix(closing).strip()
@@ -169,7 +169,7 @@ def _judge(trace: Trace, timeout_s: float) -> Verdict | Check[Verdict]:
     answer = find_answer(trace.completion)
     if answer is None:
         return _verdict(trace.id, None, "unparsed", "no_answer", "no answer found")
-    if len(answer.text) > _MAX_ANSWER_CHARS:
+    if len(answer.text) > MAX_ANSWER_CHARS:
         return _verdict(trace.id, None, "unparsed", "no_answer", f"{answer.rule}: {len(answer.text)} characters")
     reference = find_reference(trace.prompt.reference)
     found = _compare_plain(reference, answer.text)
@@ -221,14 +221,14 @@ def _verdict(id: str, answer: Answer | None, status: Status, reason: str | None,
 
 def _marked_answer(text: str) -> Answer | None:
     for line in reversed(_MARK.findall(text)):
-        answer = _trim(line[:_MAX_ANSWER_CHARS])
+        answer = trim(line[:MAX_ANSWER_CHARS])
         if answer and (parse_number(_UNIT.sub("", answer)) or not _WORD.search(answer)):  # else it is a heading
             return Answer(answer, "after ####")
-    boxed = _last_boxed(text)
+    boxed = last_boxed(text)
     return Answer(boxed, r"in \boxed") if boxed else None
 
 
-def _last_boxed(text: str) -> str | None:
+def last_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{}` that is closed, of nested ones the innermost."""
     last, content = -1, None
     open_braces: list[int | None] = []  # where the content of a box starts, None for any other brace
@@ -244,7 +244,7 @@ def _last_boxed(text: str) -> str | None:
     return content
 
 
-def _trim(text: str) -> str:
+def trim(text: str) -> str:
     """The text without blanks, emphasis and the punctuation around it; a leading point may belong to a number."""
     return text.lstrip(" \t*_`:=").rstrip(" \t*_`.,:;")
 

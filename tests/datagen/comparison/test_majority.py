@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from datagen.comparison.majority import CASES, decide, find_majority, pairs
+from datagen.comparison.majority import CASES, decide, pairs
+from datagen.verify.votes import find_majority
 
 
 def same_in(*classes: set[str], unknown: frozenset[str] = frozenset()) -> Callable[[str, str], bool | None]:
