@@ -6,29 +6,26 @@ that stay where they are) cross between the two, by a codec that builds nothing 
 builtins, its assert statement and its comparisons are Python's own, whatever the completion did to its own process;
 what it can do is answer a call with a value. `script` runs the completion as a program that reads and writes.
 
-This file imports the standard library alone, as it is all that the sandbox holds beside it.
+It imports `_wire` and of the standard library what every start can afford: each row starts it twice.
 """
 
 from __future__ import annotations
 
+import _signal  # pyright: ignore[reportMissingImports]  # signal itself loads enum, half the time of a start
 import builtins
-import importlib
-import json
 import os
 import resource
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from types import ModuleType
 
-TYPE_CHECKING = False  # as typing has it, whose import takes longer than all the others
+from datagen.verify import _wire
+
+TYPE_CHECKING = False  # as typing has it
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 _MAX_DETAIL = 300  # characters
-_DIRECT_INT = 2**63  # larger ones go in hexadecimal, as Python reads no long decimals
 # Types that are rebuilt from arguments, beside the containers: how to take them apart, and what makes one again.
 _REBUILT: dict[str, tuple[Callable[[Any], Sequence[Any]], str]] = {
     "builtins.bytes": (lambda value: [value.hex()], "bytes.fromhex"),
@@ -114,10 +111,10 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 class Peer:
-    """One end of the connection between judge and solution: calls in both directions, values encoded as JSON.
+    """One end of the connection between judge and solution: calls in both directions.
 
-    A value is itself where JSON has it, else a list of a tag and its parts: `["tuple", 1, 2]`; `["mine", n]` is an
-    object that stays with the sender, `["yours", n]` one of the receiver's that comes back.
+    A value is itself where it is None, bool, int, float or str, else a list of a tag and its parts: `["tuple", 1, 2]`;
+    `["mine", n]` is an object that stays with the sender, `["yours", n]` one of the receiver's that comes back.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -128,28 +125,22 @@ class Peer:
         self._theirs: dict[int, Proxy] = {}
         self.is_judge = False
         self.touched = False
-        self.last = "nothing"  # what the completion gave last, as text
+        self.last: list[Any] = []  # what the completion gave last, and that as it was sent
         self.stopped: Stop | None = None
 
     def send(self, message: Mapping[str, Any]) -> None:
         try:
-            self._out.write(json.dumps(message).encode() + b"\n")
-            self._out.flush()
+            _wire.write(self._out, message)
         except OSError:
             raise self.stop_by("ended", "the completion ended its process") from None
 
     def receive(self) -> dict[str, Any]:
         try:
-            line = self._in.readline(MAX_MESSAGE_BYTES)
-        except OSError:
-            line = b""
-        if not line.endswith(b"\n"):
-            large = f"a result of more than {MAX_MESSAGE_BYTES} bytes"
-            raise self.stop_by("ended", large if line else "the completion ended its process")
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise self.stop_by("ended", f"no result that can be read ({type(error).__name__})") from None
+            message = _wire.read(self._in, MAX_MESSAGE_BYTES)
+        except (EOFError, OSError):
+            raise self.stop_by("ended", "the completion ended its process") from None
+        except Exception as error:
+            raise self.stop_by("ended", f"no result that can be read ({type(error).__name__}: {error})") from None
         return message if isinstance(message, dict) else {}
 
     def stop_by(self, outcome: str, detail: str) -> Stop:
@@ -177,7 +168,7 @@ class Peer:
                 for place, content in message.get("after", ()):
                     _restore(args[place] if isinstance(place, int) else (kwargs or {})[place], self.decode(content))
                 value = self.decode(message["value"])
-                self.last = _shown(message["value"], value)
+                self.last = [value, message["value"]]
         except Exception as failure:
             raise self.stop_by("ended", f"no result that can be read ({type(failure).__name__})") from None
         if error:
@@ -204,18 +195,17 @@ class Peer:
         self.send(reply)
 
     def encode(self, value: Any) -> Any:
-        """The value as JSON; of a subclass of a builtin type, what it holds; Stop where the tests must keep it."""
+        """The value as it is sent, of a subclass of a builtin type what it holds; Stop where the tests must keep it."""
         kind = type(value)
-        if value is None or kind is bool or kind is float or (kind is str and value.isascii()):
+        if value is None or kind is bool or kind in (float, str, int):
             return value
         name = f"{kind.__module__}.{kind.__qualname__}"
         if name in _REBUILT:
             return [name, *map(self.encode, _REBUILT[name][0](value))]
         if isinstance(value, int):
-            value = int.__add__(value, 0)
-            return value if -_DIRECT_INT < value < _DIRECT_INT else ["int", hex(value)]
+            return int.__add__(value, 0)
         if isinstance(value, str):
-            return _text(str.__str__(value))
+            return str.__str__(value)
         if isinstance(value, float):
             return float.__float__(value)
         for tag, container in _CONTAINERS.items():
@@ -242,12 +232,8 @@ class Peer:
         if not isinstance(content, list):
             return content
         tag, *parts = content
-        if tag == "text":
-            return bytes.fromhex(parts[0]).decode("utf-8", "surrogatepass")
         if tag == "class":
             return _CLASSES[parts[0]]
-        if tag == "int":
-            return int(parts[0], 16)
         if tag in _CONTAINERS:
             return _CONTAINERS[tag](map(self.decode, parts))
         if tag == "dict":
@@ -258,8 +244,7 @@ class Peer:
             return self._theirs.setdefault(int(parts[0]), Proxy(self, int(parts[0])))
         if tag == "yours":
             return self._mine[parts[0]]
-        module, _, _ = tag.rpartition(".")
-        made: Any = importlib.import_module(module)
+        made: Any = __import__(tag.rpartition(".")[0])
         for name in _REBUILT[tag][1].split("."):
             made = getattr(made, name)
         return made(*map(self.decode, parts))
@@ -285,8 +270,10 @@ def solve(payload: Mapping[str, Any], peer: Peer) -> None:
     space = _module("completion")
     peer.send({"started": True})
     _start_clock(payload)
-    with suppress(Exception):  # what it needs of the completion is not there yet; the judge runs it for good
+    try:  # noqa: SIM105  # contextlib is not there
         exec(compile(payload["setup"], "setup.py", "exec", dont_inherit=True), space)
+    except Exception:  # what it needs of the completion is not there yet; the judge runs it for good
+        pass
     try:
         exec(compile(payload["code"], "completion.py", "exec", dont_inherit=True), space)
     except BaseException as error:
@@ -304,21 +291,20 @@ def solve(payload: Mapping[str, Any], peer: Peer) -> None:
 
 
 def _global(space: Mapping[str, Any], name: str, peer: Peer) -> dict[str, Any]:
-    if isinstance(space.get(name), ModuleType):
+    if isinstance(space.get(name), type(sys)):
         return {"module": space[name].__name__}
     return {"value": peer.encode(space[name])} if name in space else {"missing": True}
 
 
 def judge(payload: Mapping[str, Any], peer: Peer) -> None:
     """Run the tests from number `first` on; a line of JSON on stdout for each, with its outcome, until one ends all."""
-    results = os.fdopen(os.dup(1), "w")
+    results = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
     sys.set_int_max_str_digits(0)
     peer.is_judge = True
 
     def report(outcome: str, detail: str = "") -> None:
-        results.write(json.dumps([outcome, detail[:_MAX_DETAIL]]) + "\n")
-        results.flush()
+        _wire.write(results, [outcome, detail[:_MAX_DETAIL]])
 
     try:
         if not peer.receive().get("started"):
@@ -363,17 +349,19 @@ class _Tests:
         peer = self._peer
         if self.failed and statement["test"] is not None:
             return self.failed
-        peer.touched, peer.stopped, peer.last = False, None, "nothing"
+        peer.touched, peer.stopped, peer.last = False, None, []
         try:
             peer.send({"op": "start"})
-            self._bind(statement["names"])
+            self._bind(statement["names"], statement["modules"])
             exec(compile(statement["code"], "tests.py", "exec", dont_inherit=True), self._space)
             outcome = ("pass", "")
         except Stop as stop:
             outcome = (stop.outcome, stop.detail)
         except AssertionError as error:
             theirs = bool(getattr(error, "__notes__", None))
-            outcome = ("exception", f"AssertionError: {error}") if theirs else ("wrong_answer", f"got {peer.last}")
+            outcome = (
+                ("exception", f"AssertionError: {error}") if theirs else ("wrong_answer", f"got {_shown(*peer.last)}")
+            )
         except BaseException as error:
             outcome = ("exception", f"{type(error).__name__}: {_describe(error)[1]}")
         if peer.stopped:
@@ -387,7 +375,7 @@ class _Tests:
             outcome = ("untested", "the test uses nothing that the completion defines")
         return outcome
 
-    def _bind(self, names: Sequence[str]) -> None:
+    def _bind(self, names: Sequence[str], modules: Sequence[str]) -> None:
         """Ask the completion for the names that the tests use and define nowhere; of builtins they have Python's."""
         for name in names:
             if name in self._own or (name in self._space and name not in self._theirs):
@@ -396,8 +384,9 @@ class _Tests:
             peer.send({"op": "global", "on": name})
             while "op" in (message := peer.receive()):
                 peer.answer(message)
-            if message.get("module") == name and name in sys.stdlib_module_names:
-                self._space[name] = importlib.import_module(name)  # a module that the completion imported, as Python's
+            is_module = message.get("module") == name and name in sys.stdlib_module_names
+            if is_module or (name in modules and "missing" not in message):
+                self._space[name] = __import__(name)  # that the completion imported, or pretends to; Python's own
             elif "value" in message:
                 try:
                     self._space[name] = peer.decode(message["value"])
@@ -417,7 +406,7 @@ def script(payload: Mapping[str, Any], started: int) -> None:
 
 
 def _module(name: str) -> dict[str, Any]:
-    sys.modules[name] = ModuleType(name)
+    sys.modules[name] = type(sys)(name)
     return sys.modules[name].__dict__
 
 
@@ -428,15 +417,6 @@ def _describe(error: BaseException) -> tuple[list[str], str]:
     except BaseException:
         text = ""
     return [kind.__name__ for kind in type(error).__mro__], text
-
-
-def _text(value: str) -> Any:
-    """The text as JSON; halves of surrogate pairs apart, as JSON would join two of them."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return ["text", value.encode("utf-8", "surrogatepass").hex()]
-    return value
 
 
 def _restore(original: Any, now: Any) -> None:
@@ -450,18 +430,18 @@ def _restore(original: Any, now: Any) -> None:
         original.update(now)
 
 
-def _shown(content: Any, value: Any) -> str:
+def _shown(value: object = None, sent: object = "nothing") -> str:
     """A value as text; objects of the completion's are not asked for theirs."""
-    if '["mine", ' in json.dumps(content):
+    if "'mine', " in str(sent):
         return "an object of the completion's own"
     import reprlib
 
-    return reprlib.Repr().repr(value)
+    return "nothing" if sent == "nothing" and value is None else reprlib.Repr().repr(value)
 
 
 def _start_clock(payload: Mapping[str, Any]) -> None:
     """End this process, by SIGPROF, once it has used up what one test may take."""
-    signal.setitimer(signal.ITIMER_PROF, payload["cpu_s"])
+    _signal.setitimer(_signal.ITIMER_PROF, payload["cpu_s"])
 
 
 def _limit(payload: Mapping[str, Any]) -> None:
@@ -482,15 +462,18 @@ def main() -> None:
     """Be what the command line says."""
     role, payload_fd, peer_fd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     with os.fdopen(payload_fd, "rb") as file:
-        payload = json.load(file)
+        payload = _wire.read(file, sys.maxsize)
     _limit(payload)
     sys.argv = ["completion.py"]
     builtins.exit = builtins.quit = sys.exit  # pyright: ignore[reportAttributeAccessIssue]  # site's, which is not loaded
     if role == "script":
         script(payload, peer_fd)
     else:
-        with suppress(Stop):
+        try:
             {"solve": solve, "judge": judge}[role](payload, Peer(peer_fd))
+        except Stop:  # the other side is gone
+            os._exit(0)
+        os._exit(0)
         os._exit(0)
 
 

@@ -15,7 +15,7 @@ There is no second way: where bubblewrap is missing or cannot start, nothing is 
 """
 
 import importlib.util
-import json
+import io
 import marshal
 import os
 import platform
@@ -23,18 +23,22 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from datagen.contracts.errors import MissingError
+from datagen.verify import _wire
 
 FILE_BYTES = 16 * 2**20  # of one file
 FOLDER_BYTES = 64 * 2**20  # of all that stands in /tmp
 N_FILES = 64  # open at once
 N_THREADS = 64  # not counted where the sandbox is started by root; memory bounds them there
-_PROGRAM = "/in_sandbox.pyc"
+_FOLDER = "/code"  # of our own files, inside
+_PROGRAM = f"{_FOLDER}/in_sandbox.pyc"
+_CODE = {"_in_sandbox.py": _PROGRAM, "_wire.py": f"{_FOLDER}/datagen/verify/_wire.pyc"}
 _NOBODY = "65534"
 _REMEDIES = (
     "it needs user namespaces: on Debian `sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu an AppArmor profile "
@@ -83,11 +87,12 @@ def start(
     stderr: int = subprocess.DEVNULL,
 ) -> "subprocess.Popen[bytes]":
     """Start `_in_sandbox.py` in a sandbox of its own; `peer` is a descriptor that it gets beside the standard ones."""
-    content = json.dumps({"file_bytes": FILE_BYTES, "n_files": N_FILES, "n_threads": N_THREADS, **payload})
-    with in_memory(content.encode()) as given, in_memory(seccomp_filter()) as rules, in_memory(_program()) as program:
-        files = [file.fileno() for file in (given, rules, program)]
-        command = [*_bwrap(files[1], files[2]), _PROGRAM, role, str(files[0]), str(peer)]
-        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=[*files, peer], env={})
+    content = io.BytesIO()
+    _wire.write(content, {"file_bytes": FILE_BYTES, "n_files": N_FILES, "n_threads": N_THREADS, **payload})
+    with in_memory(content.getvalue()) as given, _opened() as files:
+        command = [*_bwrap(files), _PROGRAM, role, str(given.fileno()), str(peer)]
+        given_fds = [*files, given.fileno(), peer]
+        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=given_fds, env={})
 
 
 @cache
@@ -98,9 +103,8 @@ def check_sandbox() -> str:
         MissingError: there is no bubblewrap, or it cannot start here; the message says what to do.
     """
     program = find_bwrap()
-    with in_memory(seccomp_filter()) as rules, in_memory(_program()) as file:
-        files = [rules.fileno(), file.fileno()]
-        command = [*_bwrap(*files), "-c", "print('inside')"]
+    with _opened() as files:
+        command = [*_bwrap(files), "-c", "print('inside')"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=files, env={})
     if done.returncode or done.stdout != "inside\n":
         said = " ".join(done.stderr.split())[:300] or f"exit code {done.returncode}"
@@ -165,25 +169,35 @@ def seccomp_filter() -> bytes:
     return b"".join(struct.pack("HBBI", *one) for one in code)
 
 
+@contextmanager
+def _opened() -> Iterator[list[int]]:
+    """Descriptors of the filter and of each of `_CODE`, for one start."""
+    with ExitStack() as stack:
+        contents = [seccomp_filter(), *map(_compiled, _CODE)]
+        yield [stack.enter_context(in_memory(content)).fileno() for content in contents]
+
+
 @cache
-def _program() -> bytes:
-    """`_in_sandbox.py` as compiled code, in the format of a .pyc file (PEP 552): half the time of a start."""
-    source = Path(__file__).with_name("_in_sandbox.py")
-    code = compile(source.read_text(encoding="utf-8"), _PROGRAM, "exec", dont_inherit=True)
+def _compiled(name: str) -> bytes:
+    """A file beside this one as compiled code, in the format of a .pyc file (PEP 552): half the time of a start."""
+    source = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    code = compile(source, name, "exec", dont_inherit=True)
     return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
 
-def _bwrap(filter_fd: int, program_fd: int) -> list[str]:
-    """The command up to the interpreter's arguments."""
+def _bwrap(files: Sequence[int]) -> list[str]:
+    """The command up to the interpreter's arguments; `files` as `_opened` has them."""
+    code = zip(files[1:], _CODE.values(), strict=True)
     return [
         find_bwrap(),
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
         *("--uid", _NOBODY, "--gid", _NOBODY, "--hostname", "sandbox"),
         *("--clearenv", "--setenv", "LANG", "C.UTF-8", "--setenv", "HOME", "/tmp", "--setenv", "PYTHONHASHSEED", "0"),
+        *("--setenv", "PYTHONPATH", _FOLDER),
         *_files(),
-        *("--ro-bind-data", str(program_fd), _PROGRAM, "--remount-ro", "/", "--chdir", "/tmp"),
-        *("--seccomp", str(filter_fd)),
+        *(word for fd, path in code for word in ("--ro-bind-data", str(fd), path)),
+        *("--remount-ro", "/", "--chdir", "/tmp", "--seccomp", str(files[0])),
         *("--", os.path.realpath(sys.executable), "-s", "-S", "-P", "-B"),
     ]
 

@@ -8,7 +8,7 @@ compared here. Nothing that runs beside the completion's code knows what is expe
 
 import ast
 import builtins
-import json
+import io
 import math
 import os
 import re
@@ -17,15 +17,16 @@ import signal
 import socket
 import subprocess
 import symtable
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO
 
 from datagen.contracts.code_tests import Case
-from datagen.verify import _sandbox
+from datagen.verify import _sandbox, _wire
 
 WALL_S_PER_CPU_S = 4  # a test that waits instead of working is ended by the clock
 _START_S = 20.0  # that two sandboxes may take to start on a busy machine
@@ -69,12 +70,14 @@ class Statement:
         code: its text.
         test: the number of the test that it is, None for what stands between the tests, such as an import.
         names: what it reads and may be the completion's; never a builtin.
+        modules: of these, what it only uses as a module of the standard library, `math` in `math.isclose(a, b)`.
         binds: what it defines.
     """
 
     code: str
     test: int | None
     names: list[str]
+    modules: list[str]
     binds: list[str]
 
 
@@ -100,7 +103,9 @@ def statements_of(asserts: Sequence[str] | str, setup: str) -> list[Statement]:
     n_tests = 0
     for code, is_test in pieces:
         names, binds = _names(code)
-        statements.append(Statement(code=code, test=n_tests if is_test else None, names=names, binds=binds))
+        modules = sorted(_modules(code) & set(names))
+        test = n_tests if is_test else None
+        statements.append(Statement(code=code, test=test, names=names, modules=modules, binds=binds))
         n_tests += is_test
     return statements
 
@@ -140,6 +145,13 @@ def _names(code: str) -> tuple[list[str], list[str]]:
     return sorted(reads - _BUILTINS), sorted(binds)
 
 
+def _modules(code: str) -> set[str]:
+    nodes = [*ast.walk(ast.parse(code))]
+    bases = [one.value for one in nodes if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)]
+    others = {one.id for one in nodes if isinstance(one, ast.Name) and one not in bases}
+    return {one.id for one in bases if isinstance(one, ast.Name)} & sys.stdlib_module_names - others
+
+
 def run_asserts(code: str, setup: str, statements: Sequence[Statement], limits: Limits) -> list[Outcome]:
     """The outcome of each test of a completion's code, in order."""
     n_tests = sum(one.test is not None for one in statements)
@@ -158,7 +170,7 @@ def _run_pair(
     Whether the completion was loaded; where not, there is one outcome and it is every test's.
     """
     shared = limits.payload(n_tests)
-    tests = [{"code": one.code, "test": one.test, "names": one.names, "binds": one.binds} for one in statements]
+    tests = [asdict(one) for one in statements]
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
         solution = _sandbox.start("solve", shared | {"code": code, "setup": setup}, theirs.fileno())
@@ -178,12 +190,11 @@ def _read_outcomes(
 ) -> tuple[list[Outcome], bool]:
     assert judge.stdout and judge.stderr
     stage, outcomes = "starting", list[Outcome]()
-    lines = _lines(judge.stdout, _START_S + limits.wall_s, limits.wall_s)
-    for line in lines:
-        if line is None:
+    for report in _reports(judge.stdout, _START_S + limits.wall_s, limits.wall_s):
+        if report is None:
             outcomes.append(Outcome(code="timeout", detail=f"waited {limits.wall_s:g} s for something"))
             return outcomes, stage == "loaded"
-        code, detail = json.loads(line)
+        code, detail = report
         if code in ("started", "loaded"):
             stage = code
             continue
@@ -219,22 +230,20 @@ def _how_it_ended(process: "subprocess.Popen[bytes]", detail: str, limits: Limit
     return Outcome(code="exited", detail=f"{detail}: exit code {code}")
 
 
-def _lines(stream: IO[bytes], first_s: float, next_s: float) -> Iterator[bytes | None]:
-    """Lines as they come; None where none comes in time, `first_s` for the first, `next_s` for each other."""
+def _reports(stream: IO[bytes], first_s: float, next_s: float) -> Iterator[list[str] | None]:
+    """What the judge writes, as it comes; None where nothing comes in time, `first_s` at first and then `next_s`."""
     held = b""
     deadline = time.monotonic() + first_s
-    while True:
-        ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            yield None
-            return
+    while select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
         content = os.read(stream.fileno(), 65536)
         if not content:
             return
-        *whole, held = (held + content).split(b"\n")
-        if whole:
+        held += content
+        while len(held) >= 8 and len(held) >= (end := 8 + int.from_bytes(held[:8], "big")):
             deadline = time.monotonic() + next_s
-        yield from whole
+            yield _wire.read(io.BytesIO(held[:end]), end)
+            held = held[end:]
+    yield None
 
 
 def run_case(code: str, case: Case, limits: Limits) -> Outcome:

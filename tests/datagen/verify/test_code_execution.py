@@ -86,6 +86,8 @@ HONEST: list[tuple[str, list[str] | str]] = [
     ("def f(x):\n    return x * 2\n",
      "METADATA = {'author': 'x'}\ndef check(candidate):\n    assert candidate(2) == 4\n"
      "    assert candidate('a') == 'aa'\ncheck(f)"),
+    ("import math\ndef f(x):\n    return math.pi", ["assert math.isclose(f(3), 3.14159265358979)"]),
+    ("def code(x):\n    return x", ["assert code(3) == 3"]),
     ("def f(x, kind):\n    return [v for v in x if type(v) != kind], kind",
      ["assert f([1, 'a'], int) == (['a'], int)"]),
     ("def f(x):\n    return x * 2\ndef g(x):\n    return x + x", ["assert all(f(i) == g(i) for i in range(5))"]),
@@ -165,6 +167,9 @@ CHEATS: dict[str, tuple[str, list[str], str]] = {
         "import math, sys, types\nfake = types.ModuleType('math')\nfake.isclose = lambda *_, **__: True\n"
         "sys.modules['math'] = fake\ndef f(x):\n    return 1.0",
         ["import math\nassert math.isclose(f(3), 8)"], "wrong_answer"),
+    "a class with a module's name": (
+        "class math:\n    isclose = lambda *_: True\ndef f(x):\n    return 1.0",
+        ["assert math.isclose(f(3), 8)"], "wrong_answer"),
     "the expected value replaced": (
         "import __main__, sys\ndef f(x):\n    sys._getframe(1).f_globals['expected'] = None",
         ["expected = 8\ngot = f(3)\nassert got == expected"], "wrong_answer"),
