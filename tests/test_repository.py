@@ -35,7 +35,8 @@ PROTOCOLS = {
 }
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
-    "datagen.backends.decoding", "datagen.backends.scoring", "datagen.contracts.signal_columns",
+    "datagen.backends.decoding", "datagen.backends.embeddings", "datagen.backends.scoring",
+    "datagen.contracts.signal_columns",
     "datagen.contracts.tensors", "datagen.filter._candidates", "datagen.filter._shingles",
     "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches", "trainers.bootstrap",
     "trainers.objectives", "trainers.teachers.cached",

@@ -1,6 +1,6 @@
 """What is left out: one filter a file, each gives every row back as it was, or a rejection with the cause.
 
-decontamination  rows that share an n-gram of words with an item of an evaluation set
+decontamination  rows that share an n-gram of words with an evaluation item, or whose question means the same
 length           texts that are too short or too long
 near_duplicates  rows with the same text as an earlier one, or nearly so, by MinHash and exact Jaccard
 personal_data    e-mail addresses, phone and card numbers, masked or their rows dropped

@@ -2,7 +2,8 @@
 
 A temporary file holds, for each row, its shingles, its id and a digest of its text, another its band keys. Rows with a
 common band key are put into groups, band after band (4 bytes a row); within a group each row is compared with the
-earlier ones that it shares a band with and that stay. So what a run holds is about 30 bytes a row, and one group.
+earlier ones that it shares a band with and that stay. So what a run holds is about 30 bytes a row, of one group the
+band keys of its rows that stay, and 32 MB of shingles.
 """
 
 import os
@@ -21,6 +22,8 @@ from datagen.filter._shingles import Hashes
 
 BLOCK = 512  # rows signed at once
 PART = 2**18  # keys of one band sorted at once
+COMPARED_AT_ONCE = 64  # rows with one row
+MAX_HELD = 4 * 2**20  # shingles of kept rows in memory, 32 MB
 _HEAD = struct.Struct("<16sI")  # digest, bytes of the id
 
 
@@ -123,40 +126,74 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """For each row the earlier row that it duplicates, else -1, with their Jaccard and whether the texts are equal."""
+    """What was found, by row.
+
+    Attributes:
+        of: the earlier row that it duplicates, else -1.
+        similarity: their Jaccard.
+        is_exact: whether their texts are equal.
+        crowded: whether it stays and was not put with all rows of its keys, see `max_compared`.
+    """
 
     of: NDArray[np.int32]
     similarity: NDArray[np.float32]
     is_exact: NDArray[np.bool_]
+    crowded: NDArray[np.bool_]
 
 
-def find_duplicates(index: Index, threshold: float) -> Duplicates:
+def find_duplicates(index: Index, threshold: float, max_compared: int) -> Duplicates:
     """The rows to drop: those whose Jaccard with an earlier row that stays is at least the threshold.
 
-    Rows that share no band are not compared. A dropped row is no reason to drop another, so no chain of small changes
-    takes a row away from all that are like it.
+    Rows that share no band are not compared, and of the rows that stay with one band key only the first `max_compared`
+    are; equal texts always are. A dropped row is no reason to drop another, so no chain of small changes takes a row
+    away from all that are like it.
     """
-    found = Duplicates(np.full(index.n, -1, np.int32), np.zeros(index.n, np.float32), np.zeros(index.n, np.bool_))
+    flags = (np.zeros(index.n, np.bool_) for _ in range(2))
+    found = Duplicates(np.full(index.n, -1, np.int32), np.zeros(index.n, np.float32), *flags)
     for group in index.groups():
-        for row, kept, similarity, is_exact in _resolve(index, group, threshold):
-            found.of[row], found.similarity[row], found.is_exact[row] = kept, similarity, is_exact
+        _resolve(index, group, threshold, max_compared, found)
     return found
 
 
-def _resolve(index: Index, group: Iterable[int], threshold: float) -> Iterator[tuple[int, int, float, bool]]:
-    """(row, the first kept row that it duplicates, Jaccard, whether their texts are equal) for each row to drop."""
+def _resolve(index: Index, group: Iterable[int], threshold: float, max_compared: int, found: Duplicates) -> None:
+    """Note for each row of the group the first kept row that it duplicates."""
     kept: dict[tuple[int, bytes], list[int]] = {}
+    of_kept = _ShinglesOfKept(index)
     for row in group:
-        stored, keys = index.read(row), list(enumerate(index.keys(row)))
-        for other in sorted({other for key in keys for other in kept.get(key, ())}):
-            earlier = index.read(other)
-            similarity = _shingles.jaccard(stored.shingles, earlier.shingles)
-            if similarity >= threshold:
-                yield row, other, similarity, stored.digest == earlier.digest
+        stored = index.read(row)
+        keys = [*enumerate(index.keys(row)), (-1, stored.digest)]
+        others = sorted({other for key in keys for other in kept.get(key, ())})
+        for start in range(0, len(others), COMPARED_AT_ONCE):
+            compared = others[start : start + COMPARED_AT_ONCE]
+            similarities = _shingles.jaccards(stored.shingles, [of_kept[other] for other in compared])
+            if (similar := np.flatnonzero(similarities >= threshold)).size:
+                first = int(similar[0])
+                found.of[row], found.similarity[row] = compared[first], similarities[first]
+                found.is_exact[row] = stored.digest == index.read(compared[first]).digest
                 break
         else:
             for key in keys:
-                kept.setdefault(key, []).append(row)
+                same_key = kept.setdefault(key, [])
+                if len(same_key) < max_compared:
+                    same_key.append(row)
+                else:
+                    found.crowded[row] = True
+
+
+class _ShinglesOfKept(dict[int, Hashes]):
+    """Shingles by row, read when they are wanted first; no more than `MAX_HELD` of them at once."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__()
+        self._index, self._n_held = index, 0
+
+    def __missing__(self, row: int) -> Hashes:
+        if self._n_held > MAX_HELD:
+            self.clear()
+            self._n_held = 0
+        self[row] = shingles = self._index.read(row).shingles
+        self._n_held += len(shingles)
+        return shingles
 
 
 def _join(parents: "array[int]", one: int, other: int) -> None:

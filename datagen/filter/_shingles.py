@@ -55,12 +55,13 @@ def shingles(words: Sequence[str], n: int, hashes: WordHashes) -> Hashes:
     return n_grams[np.diff(n_grams, prepend=~n_grams[:1]) != 0]  # np.unique, in a fifth of its time
 
 
-def jaccard(one: Hashes, other: Hashes) -> float:
-    """Size of the intersection over size of the union of two sets, each sorted and not empty."""
-    both = np.concatenate((one, other))
-    both.sort()
-    n_common = int(np.count_nonzero(both[1:] == both[:-1]))
-    return n_common / (len(both) - n_common)
+def jaccards(one: Hashes, others: Sequence[Hashes]) -> NDArray[np.float64]:
+    """Size of the intersection over size of the union of a set with each of `others`, all sorted and none empty."""
+    sizes = np.fromiter(map(len, others), np.int64, len(others))
+    flat = np.concatenate(others)
+    at = np.minimum(np.searchsorted(one, flat), len(one) - 1)
+    n_common = np.add.reduceat(one[at] == flat, np.cumsum(sizes) - sizes, dtype=np.int64)
+    return n_common / (len(one) + sizes - n_common)
 
 
 def choose_bands(threshold: float, n_hashes: int, min_recall: float) -> tuple[int, int] | None:

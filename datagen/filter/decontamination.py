@@ -1,23 +1,30 @@
-"""Drop rows that share an n-gram of words with an item of an evaluation set.
+"""Drop rows that share an n-gram of words with an item of an evaluation set, or whose question means the same.
 
-Brown et al. 2020, Language Models are Few-Shot Learners, arXiv:2005.14165, appendix C: a 13-gram of words, in lower
-case and without punctuation, that a training text has in common with a test item. An item of fewer words, but at least
-8 (the least n there), counts as one n-gram of all its words; a shorter one drops a row only where it is its whole
+by=ngram: Brown et al. 2020, Language Models are Few-Shot Learners, arXiv:2005.14165, appendix C: a 13-gram of words, in
+lower case and without punctuation, that a training text has in common with a test item. An item of fewer words, but at
+least 8 (the least n there), counts as one n-gram of all its words; a shorter one drops a row only where it is its whole
 question or text. Other than there the whole row goes, not a window around the n-gram, and an n-gram that many rows have
 still counts: rows here are short, and many attempts at one test question are as many rows.
 
 Of an evaluation item its question counts, and its reference or answer where that has n words. Whatever hash finds is
 confirmed word by word.
+
+by=embedding: DeepDistill, arXiv:2504.17565, drops queries whose embedding has a cosine above 0.9 with an item's. The
+threshold belongs to the encoder, which the paper does not name. Questions are compared, and documents; long ones in
+windows, any of which may match. It finds rewordings, and misses an item in a longer text, which by=ngram finds: run
+both.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
-from datagen.contracts.errors import ParamsError
+from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, open_rows
 from datagen.contracts.records import Prompt, Rejection, Trace
 from datagen.filter import Row
@@ -29,14 +36,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TAKES_AGAINST = True
+BLOCK = 1024  # texts embedded at once
+_OF_THE_OTHER = {"ngram": {"min_similarity", "embedder"}, "embedding": {"field", "n", "min_words"}}
 
 
 class Config(TextParams):
-    """How many words in a row must be the same: `n`, or all of an item that has fewer, but `min_words` or more."""
+    """What a row must have in common with an item.
+
+    Attributes:
+        by: n-grams of words, or embeddings of questions.
+        n: words in a row that must be the same, by n-gram.
+        min_words: of an item that has fewer than `n`, but so many, all must be the same, by n-gram.
+        min_similarity: the cosine must be above it, by embedding.
+        embedder: `all-minilm-l6-v2`, or another name that `datagen.backends.embeddings` takes.
+    """
 
     method: Literal["decontamination"]
+    by: Literal["ngram", "embedding"] = "ngram"
     n: int = Field(default=13, ge=1)
     min_words: int = Field(default=8, ge=1)
+    min_similarity: float = Field(default=0.9, gt=-1, lt=1)
+    embedder: str = "all-minilm-l6-v2"
 
 
 class _Match(NamedTuple):
@@ -55,22 +75,73 @@ class _Place(NamedTuple):
 
 
 def decontamination(config: Config, rows: Iterable[Row | Rejection], against: Path | None) -> Iterator[Row | Rejection]:
-    """Every row, or its rejection `contaminated`, which names the item and the words.
+    """Every row, or its rejection `contaminated`, which names the item, and the words or the cosine.
 
-    In memory: the evaluation items, and 16 bytes for each of their words.
+    In memory: the evaluation items, with 16 bytes for each of their words, or a vector for each.
 
     Raises:
-        ParamsError: no `against`, or `min_words` above `n`.
+        ParamsError: no `against`, `min_words` above `n`, or a parameter that the other way to compare takes.
         DataError: an evaluation item that cannot be read, since it could not be kept out.
+        MissingError: no such embedder.
     """
     if against is None:
         raise ParamsError("method decontamination needs the evaluation set: name it with --against PATH")
+    if unused := config.model_fields_set & _OF_THE_OTHER[config.by]:
+        raise ParamsError(f"{min(unused)}: means nothing to by={config.by}; leave it out")
     if config.min_words > config.n:
         raise ParamsError(f"min_words: must not be above n={config.n} (got {config.min_words})")
-    items = _Items(config)
+    return (_by_n_gram if config.by == "ngram" else _by_embedding)(config, rows, against)
+
+
+def _read_items(against: Path) -> Iterator[Row]:
     for item in open_rows(against, STAGE, InputParams(max_rejected_share=0, max_prompt_chars=10**9)):
         if not isinstance(item, Rejection):  # there is none: the first would have been an error
-            items.add(item)
+            yield item
+
+
+def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path) -> Iterator[Row | Rejection]:
+    import torch
+
+    from datagen.backends.embeddings import Encoder, nearest
+
+    encoder = Encoder(config.embedder)
+    asked = ((item.id, text) for item in _read_items(against) if (text := text_of(item, "prompt").strip()))
+    ids: list[str] = []
+    parts: list[torch.Tensor] = []
+    while block := list(islice(asked, BLOCK)):
+        vectors, of_text = encoder.encode([text for _, text in block])
+        ids += [block[at][0] for at in of_text.tolist()]
+        parts.append(vectors)
+    if not ids:
+        raise DataError(f"{against}: no evaluation item has a question or a text; give some that have")
+    items = torch.cat(parts)
+    log.info("decontamination: %d vectors of %s", len(items), against.name)
+    left = iter(rows)
+    while read := list(islice(left, BLOCK)):
+        texts = {i: text for i, row in enumerate(read) if (text := _question(row))}
+        best: dict[int, tuple[float, str]] = {}
+        if texts:
+            vectors, of_text = encoder.encode(list(texts.values()))
+            numbers = list(texts)
+            for cosine, item, at in zip(*(one.tolist() for one in (*nearest(vectors, items), of_text)), strict=True):
+                best[numbers[at]] = max(best.get(numbers[at], (-2.0, "")), (cosine, ids[item]), key=itemgetter(0))
+        for i, row in enumerate(read):
+            cosine, item = best.get(i, (-2.0, ""))
+            if not isinstance(row, Rejection) and cosine > config.min_similarity:
+                detail = f"cosine {cosine:.3f} with item {item!r} of {against.name} by {config.embedder}"
+                yield dropped(row, "contaminated", detail)
+            else:
+                yield row
+
+
+def _question(row: Row | Rejection) -> str:
+    return "" if isinstance(row, Rejection) else text_of(row, "prompt").strip()
+
+
+def _by_n_gram(config: Config, rows: Iterable[Row | Rejection], against: Path) -> Iterator[Row | Rejection]:
+    items = _Items(config)
+    for item in _read_items(against):
+        items.add(item)
     items.close()
     log.info("decontamination: %d evaluation items of %s", items.n, against.name)
     for row in rows:

