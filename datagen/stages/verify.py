@@ -4,7 +4,8 @@ Besides the kept Traces the dataset holds `verdicts.parquet`, a row for each tra
 that were dropped, so that another threshold, preference pairs and a look at what was wrong need no second place.
 
 The metrics hold what the attempts at a prompt say together, see `datagen.verify.attempts`: `pass_at_k`, and the
-expected share of `lucky_passes` where answers can be guessed; and where the traces were bought at known prices, their
+expected share of `lucky_passes` where answers can be guessed; what the method's own `Figures` say, where it has some,
+such as the accuracies of instruction following by benchmark; and where the traces were bought at known prices, their
 `cost`, also for each row that is kept.
 """
 
@@ -74,6 +75,7 @@ def run(run: Run) -> dict[str, Any]:
     }
     tables = {"verdicts": Verdict, "rejected": Trace}
     tally = _Tally()
+    figures = method.Figures() if hasattr(method, "Figures") else None
     source = _Source.of(run.inputs["traces"])
     bill = Bill(source.prices)
     if source.stopped and config.min_agreement > 1:
@@ -102,12 +104,16 @@ def run(run: Run) -> dict[str, Any]:
             else:
                 writer.write(trace)
             tally.count(trace, verdict, not item.dropped)
+            if figures:
+                figures.count(trace, verdict)
             attempts.count(trace, verdict, verdict.score >= config.threshold)
             if bill.has_prices:
                 _add_to(bill, trace)
             bar.advance(1, note=f"{tally.n_kept} kept")
         tally.check_errors(config)
         metrics = tally.metrics()
+        if figures:
+            metrics |= figures.metrics()
         if not source.is_filtered:
             metrics["pass_at_k"] = attempts.pass_at_k(stopped=source.stopped)
             if lucky := attempts.lucky_passes():

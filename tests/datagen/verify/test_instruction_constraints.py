@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from datagen.contracts.records import Constraint, Prompt, Trace
-from datagen.verify.instruction_constraints import CHECKS, Config, instruction_constraints
+from datagen.verify.instruction_constraints import (
+    BENCHMARKS,
+    CHECKS,
+    OWN,
+    Config,
+    Figures,
+    instruction_constraints,
+)
 
 # Oracle of every row: read and judged by hand against the type's description in arXiv:2311.07911, table 1, or in ours.
 BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
@@ -19,14 +26,14 @@ BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
             ["Fish eat fish.", "fish, fish, fish"],
             ["One fish."],
         ),
-        ({"keyword": "fish", "frequency": 2, "relation": "less than"}, ["One fish.", "None."], ["Fish eat fish."]),
+        ({"keyword": "fish", "frequency": 2, "relation": "less than"}, ["One fish.", "None."], ["Fish eat fish.", ""]),
     ],
     "keywords:forbidden_words": [
-        ({"forbidden_words": ["red", "Old"]}, ["I hired a golden barn.", ""], ["A RED barn.", "An old barn."])
+        ({"forbidden_words": ["red", "Old"]}, ["I hired a golden barn."], ["A RED barn.", "An old barn."])
     ],
     "keywords:letter_frequency": [
         ({"letter": "o", "let_frequency": 3, "let_relation": "at least"}, ["Oh no, no"], ["no no", ""]),
-        ({"letter": "o", "let_frequency": 3, "let_relation": "less than"}, ["no no", ""], ["Oh no, no"]),
+        ({"letter": "o", "let_frequency": 3, "let_relation": "less than"}, ["no no"], ["Oh no, no", ""]),
     ],
     "length_constraints:number_paragraphs": [
         (
@@ -101,10 +108,10 @@ BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
     ],
     "change_case:capital_word_frequency": [
         ({"capital_frequency": 2, "capital_relation": "at least"}, ["STOP it NOW"], ["Stop it NOW", "STOPnow NOW"]),
-        ({"capital_frequency": 2, "capital_relation": "less than"}, ["Stop it NOW", ""], ["STOP it NOW"]),
+        ({"capital_frequency": 2, "capital_relation": "less than"}, ["Stop it NOW"], ["STOP it NOW", ""]),
     ],
     "length_constraints:number_words": [
-        ({"num_words": 4, "relation": "less than"}, ["It's well-made, yes.", ""], ["It is made well."]),
+        ({"num_words": 4, "relation": "less than"}, ["It's well-made, yes."], ["It is made well.", ""]),
         ({"num_words": 3, "relation": "at least"}, ["One two 3", "a - b - c"], ["one -- two"]),
     ],
     "length_constraints:number_sentences": [
@@ -124,9 +131,21 @@ BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
     "detectable_format:title": [
         ({}, ["<<poem of joy>>", "<<A>>\nOnce."], ["<title>", "<<>>", "<< >>", "<<never\nclosed>>"])
     ],
+    "language:response_language": [
+        (
+            {"language": "de"},
+            ["Der Fuchs sah die Trauben und wollte sie haben.", "DER FUCHS SAH DIE TRAUBEN."],
+            ["The fox saw the grapes and wanted them.", "Le renard a vu les raisins.", ""],
+        ),
+        ({"language": "kn"}, ["ನರಿಯು ದ್ರಾಕ್ಷಿಯನ್ನು ನೋಡಿತು."], ["The fox saw the grapes."]),
+    ],
     "startend:quotation": [({}, ['"Yes."'], ["Yes.", '"Yes', 'He said "yes"', '"'])],
-    "change_case:english_capital": [({}, ["ALL OF IT, 3 TIMES!"], ["ALL BUT one", "3"])],
-    "change_case:english_lowercase": [({}, ["all of it, 3 times!"], ["All of it", "3"])],
+    "change_case:english_capital": [
+        ({}, ["ALL OF IT WAS THERE, 3 TIMES!"], ["ALL BUT one", "3", "DER FUCHS SAH DIE TRAUBEN."])
+    ],
+    "change_case:english_lowercase": [
+        ({}, ["all of it was there, 3 times!"], ["All of it", "3", "der fuchs sah die trauben."])
+    ],
     "punctuation:no_comma": [({}, ["None here; none."], ["One, here", ""])],
     "datastill:exact_text": [
         (
@@ -185,8 +204,65 @@ def test_types_against_judgement_by_hand(kind: str, kwargs: dict[str, Any], comp
 
 
 def test_every_type_has_examples():
-    """The table of examples and the table of checks name the same types."""
-    assert CHECKS.keys() == BY_HAND.keys()
+    """The table of examples names IFEval's 25 types and ours; the other two benchmarks' have their own files."""
+    assert (BENCHMARKS["ifeval"] | OWN).keys() == BY_HAND.keys()
+    assert len(BENCHMARKS["ifeval"]) == 25
+    assert len(CHECKS) == 25 + 58 + 29 + len(OWN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "completion", "strict", "loose"),
+    [
+        ("startend:quotation", 'Here it is:\n"Yes."', False, True),  # without the first line
+        ("startend:quotation", '"Yes."\nI hope this helps.', False, True),  # without the last
+        ("startend:quotation", 'Here it is:\n"Yes."\nI hope this helps.', False, True),  # without both
+        ("startend:quotation", '**"Yes."**', False, True),  # without asterisks
+        ("startend:quotation", '*Sure:*\n*"Yes."*\n*Bye.*', False, True),  # without all of that
+        ("startend:quotation", 'One\nTwo\n"Yes."\nThree', False, False),  # two lines before
+        ("punctuation:no_comma", "Well, here\nNone here", False, True),
+        ("punctuation:no_comma", "None, here", False, False),  # nothing is left without its only line
+        ("detectable_format:number_highlighted_sections", "*One* and *two*", True, True),
+    ],
+)
+def test_loose_takes_away_first_and_last_lines_and_asterisks(kind: str, completion: str, strict: bool, loose: bool):
+    """By hand, from section 2.2 of arXiv:2311.07911: eight variants, any of which may meet the constraint."""
+    kwargs = {"num_highlights": 2} if "highlighted" in kind else {}
+    row = trace(completion, [constraint(kind, **kwargs)])
+    for strictness, met in (("strict", strict), ("loose", loose)):
+        (verdict,) = instruction_constraints(Config.model_validate({"strictness": strictness}), [row])
+        assert verdict.status == ("pass" if met else "fail"), strictness
+
+
+def test_loose_asks_each_constraint_of_its_own_variant():
+    """By hand: the comma is in the first line, the quotation marks around the rest and the highlight in the whole."""
+    both = [
+        constraint("punctuation:no_comma"),
+        constraint("detectable_format:number_highlighted_sections", num_highlights=1),
+    ]
+    (verdict,) = instruction_constraints(Config(strictness="loose"), [trace("*Well*, so\nit is", both)])
+    assert (verdict.status, verdict.score) == ("pass", 1.0)
+
+
+def test_accuracy_by_benchmark_at_both_levels():
+    """By hand: IFEval has 1 of 2 prompts and 2 of 3 instructions, IFBench 0 of 1 and 1 of 2, IFTrain none."""
+    comma, quoted = constraint("punctuation:no_comma"), constraint("startend:quotation")
+    rows = [
+        trace("plain", [comma]),
+        trace("plain", [comma, quoted]),
+        trace("No white space", [comma, constraint("format:no_whitespace")]),
+        trace("No dot.", [constraint("punctuation:punctuation_dot")]),
+        trace("plain", [comma, constraint("datastill:opening", phrase="plain")]),  # of our own: no benchmark's
+        trace("plain", []),
+    ]
+    figures = Figures()
+    for row, verdict in zip(rows, instruction_constraints(Config(), rows), strict=True):
+        figures.count(row, verdict)
+    assert figures.metrics()["instruction_following"] == {
+        "ifbench": {"prompts": 1, "prompt_accuracy": 0.0, "instructions": 2, "instruction_accuracy": 0.5},
+        "ifeval": {"prompts": 2, "prompt_accuracy": 0.5, "instructions": 3, "instruction_accuracy": 0.6667},
+        "iftrain": {"prompts": 1, "prompt_accuracy": 0.0, "instructions": 1, "instruction_accuracy": 0.0},
+    }
+    assert Figures().metrics() == {}
 
 
 def test_score_is_the_share_met_and_the_reason_the_first_that_is_not():
