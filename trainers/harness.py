@@ -15,7 +15,7 @@ from typing import Any
 
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.records import Prompt
-from datagen.verify.math_answer import find_reference
+from datagen.verify.answers import find_reference
 
 TASK = "datastill_gsm8k"
 FILTER = "flexible-extract"

@@ -24,7 +24,7 @@ from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Repair, content_id
 from datagen.contracts.stage import Run, Stage, main
-from datagen.verify.math_answer import equal, find_answer, find_reference
+from datagen.verify.answers import equal, find_answer, find_reference
 from datagen.verify.pool import Check, in_order, n_workers
 from datagen.verify.votes import find_majority
 

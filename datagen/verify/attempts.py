@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datagen.contracts.records import Prompt, Trace, Verdict
-from datagen.verify.math_answer import find_reference, parse_number
+from datagen.verify.answers import find_reference, parse_number
 
 SMALL_INTEGER = 20  # the largest, by size, that counts as one that can be guessed
 _TWO_WAY = {"yes", "no", "true", "false"}

@@ -18,7 +18,7 @@ from pydantic import Field
 from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params
 from datagen.contracts.records import Status, Trace, Verdict
-from datagen.verify.math_answer import MAX_ANSWER_CHARS, Answer, equal, find_answer
+from datagen.verify.answers import MAX_ANSWER_CHARS, Answer, equal, find_answer
 from datagen.verify.pool import in_order, n_workers
 from datagen.verify.votes import Majority, Same, find_majority
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from datagen.contracts.params import Params
 from datagen.contracts.records import Trace, Verdict
-from datagen.verify.math_answer import ANSWER_IS, MAX_ANSWER_CHARS, SENTENCE_END, Answer, last_boxed, trim
+from datagen.verify.answers import ANSWER_IS, MAX_ANSWER_CHARS, SENTENCE_END, Answer, last_boxed, trim
 
 NAME = "short_answer"
 _ARTICLES = frozenset({"a", "an", "the"})

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from datagen.contracts.inputs import to_record
 from datagen.contracts.records import Constraint, Prompt, Trace
 from datagen.verify import _ifbench, _ifbench_formats
 from datagen.verify.instruction_constraints import Config, instruction_constraints
@@ -235,3 +236,18 @@ def test_every_type_has_examples():
     """The tables of examples and of checks name the same 58 types."""
     assert (_ifbench.CHECKS | _ifbench_formats.CHECKS).keys() == BY_HAND.keys()
     assert len(BY_HAND) == 58
+
+
+def test_a_row_of_two_turns_is_judged_by_its_last_answer():
+    """By hand: the first answer has no number and the last has two; nulls and floats as the benchmark writes them."""
+    turns = [("user", "Tell me of tea."), ("assistant", "Tea is hot."), ("user", "Include exactly 2 numbers.")]
+    row = {
+        "key": "7",
+        "messages": [{"role": role, "content": content} for role, content in turns],
+        "instruction_id_list": ["count:numbers"],
+        "kwargs": [{"N": 2.0, "keyword": None, "prompt_to_repeat": None}],
+        "completion": "Tea takes 3 to 5 minutes.",
+    }
+    trace = to_record(row, Trace, source="rows.jsonl:1")
+    (found,) = instruction_constraints(Config(), [trace])
+    assert (trace.id, len(trace.prompt.messages), found.status) == ("7", 3, "pass")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.contracts.records import Prompt, Trace, Verdict
-from datagen.verify.math_answer import Config, find_answer, math_answer, parse_number
+from datagen.verify.answers import find_answer, parse_number
+from datagen.verify.math_answer import Config, math_answer
 
 # openai/grade-school-math (MIT), train split: the last lines of three official solutions, and their answers
 GSM8K = [
