@@ -1,13 +1,11 @@
 """IFTrain's 29 constraints (arXiv:2507.02833): texts that a person judged by each constraint's description."""
 
-import json
 from typing import Any
 
 import pytest
 
-from datagen.contracts.records import Constraint, Prompt, Trace
 from datagen.verify import _iftrain
-from datagen.verify.instruction_constraints import Config, instruction_constraints
+from tests.instruction_examples import cases, judge
 
 REQUEST = {"prompt_to_repeat": "Name a fish."}
 PHRASE = {"phrase": "Dance like nobody is watching you", "small_n": 2}
@@ -88,27 +86,10 @@ BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
 }
 
 
-def verdict(kind: str, kwargs: dict[str, Any], completion: str):
-    constraint: Constraint = {"id": kind, "kwargs": json.dumps(kwargs)}
-    prompt = Prompt(id="p", messages=[], constraints=[constraint])
-    trace = Trace(id="t", prompt=prompt, completion=completion, finish_reason="stop")
-    (found,) = instruction_constraints(Config(), [trace])
-    return found
-
-
-@pytest.mark.parametrize(
-    ("kind", "kwargs", "completion", "met"),
-    [
-        (kind, kwargs, completion, met)
-        for kind, cases in BY_HAND.items()
-        for kwargs, good, bad in cases
-        for met, completions in ((True, good), (False, bad))
-        for completion in completions
-    ],
-)
+@pytest.mark.parametrize(("kind", "kwargs", "completion", "met"), cases(BY_HAND))
 def test_types_against_judgement_by_hand(kind: str, kwargs: dict[str, Any], completion: str, met: bool):
     """Examples that a person judged by the constraint's description."""
-    assert verdict(kind, kwargs, completion).status == ("pass" if met else "fail")
+    assert judge(kind, kwargs, completion).status == ("pass" if met else "fail")
 
 
 def test_every_type_has_examples():

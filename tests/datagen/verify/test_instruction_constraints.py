@@ -13,6 +13,7 @@ from datagen.verify.instruction_constraints import (
     Figures,
     instruction_constraints,
 )
+from tests.instruction_examples import cases
 
 # Oracle of every row: read and judged by hand against the type's description in arXiv:2311.07911, table 1, or in ours.
 BY_HAND: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
@@ -187,16 +188,7 @@ def constraint(kind: str, **kwargs: Any) -> Constraint:
     return {"id": kind, "kwargs": json.dumps(kwargs)}
 
 
-@pytest.mark.parametrize(
-    ("kind", "kwargs", "completion", "met"),
-    [
-        (kind, kwargs, completion, met)
-        for kind, cases in BY_HAND.items()
-        for kwargs, good, bad in cases
-        for met, completions in ((True, good), (False, bad))
-        for completion in completions
-    ],
-)
+@pytest.mark.parametrize(("kind", "kwargs", "completion", "met"), cases(BY_HAND))
 def test_types_against_judgement_by_hand(kind: str, kwargs: dict[str, Any], completion: str, met: bool):
     """Examples that a person judged; white space around the completion does not matter."""
     (verdict,) = instruction_constraints(Config(), [trace(f"\n{completion}  ", [constraint(kind, **kwargs)])])
