@@ -124,9 +124,10 @@ def test_no_escape(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", {"timeout"}),
         ("import threading, time\nwhile True:\n    try: threading.Thread(target=time.sleep, args=(99,)).start()\n"
          "    except (RuntimeError, MemoryError): pass", {"timeout", "crashed", "exited", "exception"}),
-        ("x = []\nwhile True: x.append(bytes(1 << 20))", {"exception"}),
-        ("x = 'a'\nwhile True: x += x", {"exception"}),
-        ("x = 9\nwhile True: x = x ** x", {"timeout"}),
+        # which of the two limits is met first depends on the machine's speed
+        ("x = []\nwhile True: x.append(bytes(1 << 20))", {"exception", "timeout"}),
+        ("x = 'a'\nwhile True: x += x", {"exception", "timeout"}),
+        ("x = 9\nwhile True: x = x ** x", {"exception", "timeout"}),
         ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", {"timeout"}),
         ("import sys\nsys.setrecursionlimit(10 ** 9)\ndef f(): return [f()]\nf()", {"crashed", "exception", "timeout"}),
         ("def f(): return f()\nf()", {"exception"}),
