@@ -41,7 +41,7 @@ __all__ = ["POLL_S", "Claimed", "Ledger", "ledger_path", "request_key"]
 
 ROWS_A_STATEMENT = 64  # each statement gives Python's lock away, which a busy event loop returns late
 ROWS_A_READ = 1000  # SQLite allows a statement 32,766 variables
-GATHER_S = 0.001  # in which answers of an event loop join a commit: a third of the commits of one at once
+GATHER_S = 0.001  # in which answers of an event loop join a commit; more would hold up the requests that wait for it
 SLOW_COMMIT_S = 0.005  # after one that took longer the thread commits, so that no event loop stands still
 STANDSTILL_S = 0.25  # of an event loop with answers to commit, before the thread commits them
 POLL_S = 0.05  # between two looks at what another process is asking for

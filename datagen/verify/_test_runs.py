@@ -293,10 +293,9 @@ def _failed_program(process: "subprocess.Popen[bytes]", errors: str, limits: Lim
 
 
 def _read_output(process: "subprocess.Popen[bytes]", wall_s: float) -> tuple[bytes, bytes] | Outcome:
-    """All that a program wrote to stdout, and the start of what it wrote to stderr."""
+    """All that a program wrote to stdout and to stderr."""
     assert process.stdout and process.stderr
     kept = {process.stdout: bytearray(), process.stderr: bytearray()}
-    most = {process.stdout: _MAX_OUTPUT_BYTES, process.stderr: _MAX_OUTPUT_BYTES}
     is_open = [process.stdout, process.stderr]
     deadline = time.monotonic() + wall_s
     while is_open:
@@ -308,8 +307,8 @@ def _read_output(process: "subprocess.Popen[bytes]", wall_s: float) -> tuple[byt
             if not content:
                 is_open.remove(stream)
             kept[stream] += content
-            if len(kept[stream]) > most[stream]:
-                return Outcome(code="output_limit", detail=f"more than {most[stream]} bytes of output")
+            if len(kept[stream]) > _MAX_OUTPUT_BYTES:
+                return Outcome(code="output_limit", detail=f"more than {_MAX_OUTPUT_BYTES} bytes of output")
     return bytes(kept[process.stdout]), bytes(kept[process.stderr])
 
 

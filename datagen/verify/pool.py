@@ -7,6 +7,8 @@ busy machine does not turn answers into timeouts; a check that waits instead is 
 
 Workers are fresh interpreters rather than forks, so that no lock, thread or open file of the parent lives on in them.
 They end with the thread that started them, even by SIGKILL.
+
+Source: setrlimit(2) for RLIMIT_AS, prctl(2) for PR_SET_PDEATHSIG, setitimer(2) for ITIMER_PROF.
 """
 
 import ctypes

@@ -1,4 +1,8 @@
-"""Votes for answers that may be spelled in several ways: which has most, and whether that is a majority."""
+"""Votes for answers that may be spelled in several ways: which has most, and whether that is a majority.
+
+A vote for each sampled answer, and the most frequent one wins: Wang et al. 2023, arXiv:2203.11171, section 2. That an
+answer's votes are those equal to it, as equality need not be transitive, is our own.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,17 +13,18 @@ import psutil
 import pytest
 
 from datagen.contracts.code_tests import to_text
+from datagen.contracts.dataset import iterate
 from datagen.contracts.errors import MissingError
 from datagen.contracts.records import Prompt, Trace, Verdict
 from datagen.contracts.stage import main
 from datagen.stages.verify import STAGE
-from datagen.verify import _sandbox
 from datagen.verify.by_row import Config as ByRow
 from datagen.verify.by_row import by_row
 from datagen.verify.code_execution import Config, code_execution, find_code
 from datagen.verify.pool import KeptWorkers
 
 REMEDY = "apt-get install bubblewrap"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -354,7 +356,7 @@ def test_reads_ahead_by_a_bounded_number():
     verdicts.close()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_by_row_sends_code_to_its_tests(monkeypatch: pytest.MonkeyPatch):
+def test_by_row_sends_code_to_its_tests():
     """Rows of each kind; a reference beside tests is a solution and is not compared; constraints must hold too."""
     quoted = Prompt(
         id="q", messages=[], tests=to_text({"tests": EIGHT}), constraints=[{"id": "startend:quotation", "kwargs": "{}"}]
@@ -369,11 +371,23 @@ def test_by_row_sends_code_to_its_tests(monkeypatch: pytest.MonkeyPatch):
     verdicts = list(by_row(ByRow(), traces))
     assert [one.status for one in verdicts] == ["pass", "fail", "pass", "fail", "error"]
     assert [one.reason for one in verdicts] == [None, "wrong_answer", None, "startend:quotation", "no_reference"]
-    monkeypatch.setenv("PATH", "")
-    _sandbox.check_sandbox.cache_clear()
-    assert [one.status for one in by_row(ByRow(), traces[2:3])] == ["pass"]  # it needs no sandbox
-    with pytest.raises(MissingError, match="apt-get install bubblewrap"):
-        list(by_row(ByRow(), traces[:1]))
+
+
+def test_by_row_needs_a_sandbox_for_code_alone(tmp_path: Path):
+    """The stage as a user starts it, where no program is found: a number is judged, code is never run."""
+    for name, row, exit_code in (
+        ("number", {"prompt": "p", "completion": "9", "reference": "9"}, 0),
+        ("code", {"prompt": "p", "completion": "def f(x): return 8", "tests": EIGHT}, MissingError.exit_code),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        words = ["--traces", f"{name}.jsonl", "--out", name, "--set", "method=by_row"]
+        done = subprocess.run(
+            [sys.executable, "-m", "datagen.stages.verify", *words], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"PATH": "", "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == exit_code, done.stderr
+        assert ("apt-get install bubblewrap" in done.stderr) == (name == "code")
+        assert (tmp_path / name).exists() == (name == "number")
 
 
 def test_the_stage_carries_the_tests_through(tmp_path: Path):
@@ -389,8 +403,6 @@ def test_the_stage_carries_the_tests_through(tmp_path: Path):
     paths = ["--traces", str(source), "--out", str(out), "--metrics", str(metrics)]
     assert main(STAGE, [*paths, "--set", "method=code_execution", "threshold=0.5"]) == 0
     assert json.loads(metrics.read_text())["status"] == {"fail": 2, "pass": 1}
-    from datagen.contracts.dataset import iterate
-
     assert [json.loads(row["tests"]) for row in iterate(out)] == [
         {"asserts": ["assert f(3) == 8", "assert f(4) == 9"]},
         {"cases": [{"stdin": "a", "stdout": "a"}]},

@@ -124,17 +124,16 @@ def test_no_escape(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", {"timeout"}),
         ("import threading, time\nwhile True:\n    try: threading.Thread(target=time.sleep, args=(99,)).start()\n"
          "    except (RuntimeError, MemoryError): pass", {"timeout", "crashed", "exited", "exception"}),
-        # which of the two limits is met first depends on the machine's speed
-        ("x = []\nwhile True: x.append(bytes(1 << 20))", {"exception", "timeout"}),
-        ("x = 'a'\nwhile True: x += x", {"exception", "timeout"}),
-        ("x = 9\nwhile True: x = x ** x", {"exception", "timeout"}),
+        ("x = []\nwhile True: x.append(bytes(1 << 20))", {"exception"}),
+        ("x = 'a'\nwhile True: x += x", {"exception"}),
+        ("x = 9\nwhile True: x = x ** x", {"timeout"}),
         ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", {"timeout"}),
         ("import sys\nsys.setrecursionlimit(10 ** 9)\ndef f(): return [f()]\nf()", {"crashed", "exception", "timeout"}),
         ("def f(): return f()\nf()", {"exception"}),
-        ("while True: print('x' * 10000)", {"output_limit", "timeout"}),
-        ("import sys\nwhile True: sys.stderr.write('x' * 10000)", {"output_limit", "timeout"}),
+        ("while True: print('x' * 10000)", {"output_limit"}),
+        ("import sys\nwhile True: sys.stderr.write('x' * 10000)", {"output_limit"}),
         ("import os\nfor n in range(99999):\n    with open(f'/tmp/{n}', 'wb') as f: f.write(bytes(1 << 20))",
-         {"exception", "timeout"}),
+         {"exception"}),
         ("import os\nwhile True: os.makedirs('/tmp/' + '/'.join(['d'] * 500), exist_ok=True); os.chdir('/tmp/d')",
          {"timeout", "exception"}),
         ("import os\nos.kill(1, 9)\ntry: os.kill(-1, 9)\nexcept OSError: pass\nos.abort()", {"crashed"}),
@@ -144,7 +143,10 @@ def test_no_escape(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_what_takes_all_ends_at_its_limits(code: str, codes: set[str]):
     """Bombs of every kind end by the limit that is meant for them, and leave no process behind."""
     start = time.monotonic()
-    assert run(code, cpu_s=0.5).code in codes, run(code, cpu_s=0.5)
+    outcome = run(
+        code, cpu_s=0.5 if "timeout" in codes else 7.0
+    )  # time enough for the limit that is meant
+    assert outcome.code in codes, outcome
     assert time.monotonic() - start < 30
     assert not psutil.Process().children(recursive=True)
 
