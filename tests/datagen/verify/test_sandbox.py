@@ -143,9 +143,7 @@ def test_no_escape(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_what_takes_all_ends_at_its_limits(code: str, codes: set[str]):
     """Bombs of every kind end by the limit that is meant for them, and leave no process behind."""
     start = time.monotonic()
-    outcome = run(
-        code, cpu_s=0.5 if "timeout" in codes else 7.0
-    )  # time enough for the limit that is meant
+    outcome = run(code, cpu_s=0.5 if "timeout" in codes else 7.0)  # time enough for the limit that is meant
     assert outcome.code in codes, outcome
     assert time.monotonic() - start < 30
     assert not psutil.Process().children(recursive=True)
