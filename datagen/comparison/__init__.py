@@ -1,7 +1,6 @@
 """What teachers are worth, told from their answers to the same prompts, and references that their answers correct.
 
 teachers.py    several teachers' datasets, folders in a folder
-scorer.py      one tokenizer and one scoring model for every teacher's answers
 repetition.py  how much a text repeats itself
 figures.py     the figures of each teacher, by family and overall
 ordering.py    whether families and the overall figure put the teachers into one order

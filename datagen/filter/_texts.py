@@ -47,6 +47,18 @@ def text_of(row: Row, field: Field) -> str:
     return "\n".join(asked if field == "prompt" else asked + answer)
 
 
+def answered(row: Row, method: str) -> Trace:
+    """The row as the trace that it is.
+
+    Raises:
+        ParamsError: it is none.
+    """
+    if not isinstance(row, Trace):
+        kind = type(row).__name__.lower()
+        raise ParamsError(f"method {method} looks at answers, and the rows are {kind}s; give it traces")
+    return row
+
+
 def _contents(messages: Iterable[Message], field: Field) -> Iterable[str]:
     for message in messages:
         role = message.get("role")

@@ -102,14 +102,14 @@ def _read_items(against: Path) -> Iterator[Row]:
 def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path) -> Iterator[Row | Rejection]:
     import torch
 
-    from datagen.backends.embeddings import Encoder, nearest
+    from datagen.backends.embeddings import nearest
+    from datagen.filter._embedding import embed_windows
 
-    encoder = Encoder(config.embedder)
     asked = ((item.id, text) for item in _read_items(against) if (text := text_of(item, "prompt").strip()))
     ids: list[str] = []
     parts: list[torch.Tensor] = []
     while block := list(islice(asked, BLOCK)):
-        vectors, of_text = encoder.encode([text for _, text in block])
+        vectors, of_text = embed_windows([text for _, text in block], config.embedder)
         ids += [block[at][0] for at in of_text.tolist()]
         parts.append(vectors)
     if not ids:
@@ -121,7 +121,7 @@ def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path
         texts = {i: text for i, row in enumerate(read) if (text := _question(row))}
         best: dict[int, tuple[float, str]] = {}
         if texts:
-            vectors, of_text = encoder.encode(list(texts.values()))
+            vectors, of_text = embed_windows(list(texts.values()), config.embedder)
             numbers = list(texts)
             for cosine, item, at in zip(*(one.tolist() for one in (*nearest(vectors, items), of_text)), strict=True):
                 best[numbers[at]] = max(best.get(numbers[at], (-2.0, "")), (cosine, ids[item]), key=itemgetter(0))

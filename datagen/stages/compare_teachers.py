@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import Field
 
-from datagen.comparison import figures, scorer
+from datagen.backends import scorer
+from datagen.comparison import figures
 from datagen.comparison.figures import Price
 from datagen.comparison.ordering import compare_orders
 from datagen.comparison.page import render

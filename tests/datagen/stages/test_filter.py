@@ -4,34 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from datagen.contracts.dataset import DatasetWriter, read_manifest
 from datagen.contracts.records import Prompt, Verdict
 from datagen.contracts.stage import main
 from datagen.stages.filter import STAGE
+from tests.datagen.stages.conftest import table, write
 
 PAGE = "A page about the river that flows past the old mill and on to the sea in the south."
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
-    return path
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 def run(documents: Path, out: Path, *settings: str, against: Path | None = None) -> int:
     arguments = ["--documents", str(documents), "--out", str(out), "--metrics", str(out.with_suffix(".json"))]
     return main(STAGE, [*arguments, *(["--against", str(against)] if against else []), "--set", *settings])
-
-
-def table(directory: Path, pattern: str = "part-*.parquet") -> list[dict[str, Any]]:
-    return pl.read_parquet(directory / pattern).to_dicts()
 
 
 def test_documents_end_as_they_were_or_as_rejections(tmp_path: Path):

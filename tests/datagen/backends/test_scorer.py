@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from datagen.comparison.scorer import Config, Scorer, answer_text
+from datagen.backends.scorer import Config, Scorer, answer_text
 from datagen.contracts.errors import MissingError
 from datagen.contracts.records import Prompt, Trace
 from tests.tiny_model import write_tiny_model
