@@ -11,6 +11,7 @@ A name is, in this order:
 Axes: R texts, E vector, B texts of a batch, T tokens.
 """
 
+import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -95,6 +96,11 @@ def nearest(vectors: Tensor, others: Tensor, block: int = 4096) -> tuple[Tensor,
             best[rows] = torch.where(better, cosine, best[rows])
             which[rows] = torch.where(better, at + first, which[rows])
     return best, which
+
+
+def find_revision(name: str) -> str:
+    """What tells one encoder of this name from another: the package's version, the hash of the files, or the commit."""
+    return f"{_PACKAGE}=={importlib.metadata.version(_PACKAGE)}" if name == EMBEDDED else resolve_model(name).revision
 
 
 def _find(name: str) -> Path:

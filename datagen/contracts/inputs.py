@@ -5,7 +5,8 @@ read again, row by row, unless it is small enough to be kept. A bad row becomes 
 remedy; more of them than the bound in params is an error.
 
 Formats of a row, told apart by their keys:
-    prompt or messages            a text, or chat messages; with reference, family, constraints, tools, all optional
+    prompt or messages            a text, or chat messages; with reference (a list holds alternatives), family,
+                                  constraints, tools, all optional
     prompt, answer, info          environments' rows: the answer is the reference
     conversations                 ShareGPT: turns of {from, value}
     prompt, instruction_id_list,  IFEval (arXiv:2311.07911)
@@ -233,7 +234,7 @@ def to_record(row: Row, record: type[R], *, source: str) -> R:
     messages = _messages(row, optional=record is Trace)
     last = messages.pop() if messages and messages[-1].get("role") == "assistant" else None
     family = _text(row, "family") or ""
-    reference = _text(row, "reference") if row.get("reference") is not None else _text(row, "answer")
+    reference = _reference(row, "reference" if row.get("reference") is not None else "answer")
     prompt = Prompt(
         id=_own_id(row) or ("" if record is Trace else content_id(messages, reference, family)),
         messages=messages,
@@ -377,6 +378,17 @@ def _text(row: Row, key: str) -> str | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise BadRow("wrong_type", f"`{key}` must be a text or a number (got {type(value).__name__})")
+
+
+def _reference(row: Row, key: str) -> str | None:
+    """A list of alternatives becomes its JSON text, one of a single alternative that alone."""
+    given = row.get(key)
+    if not isinstance(given, list):
+        return _text(row, key)
+    texts = [_text({key: one}, key) for one in cast(list[Any], given)]
+    if not texts or None in texts:
+        raise BadRow("wrong_type", f"`{key}` is a list, which must hold one text or more, and no null")
+    return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
 
 
 def _list(value: object, key: str) -> list[Any]:

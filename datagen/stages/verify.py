@@ -10,8 +10,10 @@ such as the accuracies of instruction following by benchmark; and where the trac
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +53,8 @@ class Config(Params):
 def parse(section: Mapping[str, Any]) -> Parts:
     """The section against this stage's and the method's Config."""
     method = load_method("datagen.verify", section.get("method", DEFAULT_METHOD))
-    return validate(section, Config, InputParams, method.Config)
+    more = method.configs(section) if hasattr(method, "configs") else ()
+    return validate(section, Config, InputParams, method.Config, *more)
 
 
 def run(run: Run) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def run(run: Run) -> dict[str, Any]:
             if isinstance(row, Trace):
                 yield row
 
-    manifest = {
+    manifest: dict[str, Any] = {
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
@@ -75,7 +78,7 @@ def run(run: Run) -> dict[str, Any]:
     }
     tables = {"verdicts": Verdict, "rejected": Trace}
     tally = _Tally()
-    figures = method.Figures() if hasattr(method, "Figures") else None
+    figures = method.Figures(run.params[method.Config]) if hasattr(method, "Figures") else None
     source = _Source.of(run.inputs["traces"])
     bill = Bill(source.prices)
     if source.stopped and config.min_agreement > 1:
@@ -84,14 +87,14 @@ def run(run: Run) -> dict[str, Any]:
             f"number with n_samples (got {config.min_agreement})"
         )
     with (
-        DatasetWriter(run.out, Trace, manifest, tables) as writer,
+        _opened(run, rows) as (identity, verify),
+        DatasetWriter(run.out, Trace, manifest | identity, tables) as writer,
         run.progress(len(rows), "traces") as bar,
         AttemptCounts() as attempts,
     ):
         for prompt_id in source.bad_answers():
             attempts.count_bad_answer(prompt_id, source.teacher)
-        verdicts = getattr(method, config.method)(run.params[method.Config], traces())
-        for item in _decided(_with_verdicts(pending, verdicts), attempts, config, run.name):
+        for item in _decided(_with_verdicts(pending, verify(traces())), attempts, config, run.name):
             writer.read()
             if isinstance(item, Rejection):
                 writer.reject(item)
@@ -114,7 +117,7 @@ def run(run: Run) -> dict[str, Any]:
         metrics = tally.metrics()
         if figures:
             metrics |= figures.metrics()
-        if not source.is_filtered:
+        if not source.is_filtered and not hasattr(method, "PASS_IS_AGREEMENT"):
             metrics["pass_at_k"] = attempts.pass_at_k(stopped=source.stopped)
             if lucky := attempts.lucky_passes():
                 metrics["lucky_passes"] = lucky
@@ -122,6 +125,22 @@ def run(run: Run) -> dict[str, Any]:
             metrics["cost"] = bill.figures(tally.n_kept)
             run.facts.update({f"cost_{name}": value for name, value in metrics["cost"].items()})
     return {"rows": writer.rows, "rejected": dict(writer.reasons)} | metrics
+
+
+@contextmanager
+def _opened(
+    run: Run, rows: Rows[Trace]
+) -> Generator[tuple[dict[str, Any], Callable[[Iterable[Trace]], Iterator[Verdict]]]]:
+    """What the manifest says of the model that the method judges by, if it does by one, and what judges traces."""
+    name = run.params[Config].method
+    method = load_method("datagen.verify", name)
+    if hasattr(method, "opened"):
+        with method.opened(run, lambda: (row for row in rows if isinstance(row, Trace))) as (identity, verify):
+            yield {"verifier": dict(identity)}, verify
+        return
+    config = run.params[method.Config]
+    identity: dict[str, Any] = method.identity(config) if hasattr(method, "identity") else {}
+    yield {"verifier": identity} if identity else {}, partial(getattr(method, name), config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +152,7 @@ class _Source:
         stopped: whether a prompt's attempts ended on success.
         is_filtered: whether the failed attempts are gone, so that what is left says nothing of a rate.
         teacher: the model asked, where the traces stage wrote it.
-        prices: its params, which hold what a token cost.
+        prices: its params, which hold what a token cost; of verify's own output they would be a judge's prices.
     """
 
     path: Path
@@ -152,7 +171,7 @@ class _Source:
             stopped=manifest.get("method") == "until_verified",
             is_filtered=manifest.get("stage") == "verify",
             teacher=str(manifest.get("teacher", {}).get("model", "")),
-            prices=manifest.get("params", {}),
+            prices=manifest.get("params", {}) if manifest.get("stage") != "verify" else {},
         )
 
     def bad_answers(self) -> Iterator[str]:

@@ -27,13 +27,18 @@ def check_verifier(name: str) -> str:
     """The name, once its module is loaded, so that `parse` finds what is wrong with it.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, it asks a backend of its own, or it needs parameters.
         MissingError: it needs a package that is not installed.
     """
     methods = find_methods("datagen.verify")
     if name not in methods:
         raise ValueError(f"no {name!r} in datagen.verify; there are {', '.join(methods)}")
-    load_method("datagen.verify", name)
+    method = load_method("datagen.verify", name)
+    instead = f"sample with n_samples, then run `datastill verify --set method={name}`"
+    if hasattr(method, "opened"):
+        raise ValueError(f"{name} asks a backend of its own, and a section names one, the teacher; {instead}")
+    if needed := [key for key, field in method.Config.model_fields.items() if field.is_required() and key != "method"]:
+        raise ValueError(f"{name} needs {', '.join(needed)}, which no section of traces holds; {instead}")
     return name
 
 
@@ -52,7 +57,7 @@ def judged(attempts: Iterable[Attempt], verifier: str, timeout_s: float) -> Iter
             if isinstance(row, Trace):
                 yield row
 
-    for verdict in getattr(method, verifier)(_verifier_config(method, timeout_s), traces()):
+    for verdict in getattr(method, verifier)(_verifier_config(method, verifier, timeout_s), traces()):
         while isinstance(waiting[0].outcome.answer, Failure):
             yield waiting.popleft(), None
         yield waiting.popleft(), verdict
@@ -60,5 +65,6 @@ def judged(attempts: Iterable[Attempt], verifier: str, timeout_s: float) -> Iter
         yield attempt, None
 
 
-def _verifier_config(method: ModuleType, timeout_s: float) -> object:
-    return method.Config(timeout_s=timeout_s) if "timeout_s" in method.Config.model_fields else method.Config()
+def _verifier_config(method: ModuleType, name: str, timeout_s: float) -> object:
+    bound = {"timeout_s": timeout_s} if "timeout_s" in method.Config.model_fields else {}
+    return method.Config(method=name, **bound)

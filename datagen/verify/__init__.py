@@ -3,9 +3,10 @@
 by_row                   each row by what it carries: tests, constraints, a reference
 code_execution           code by its asserts or by what it writes, in a sandbox
 instruction_constraints  verifiable instructions, as in IFEval and IFBench, strict or loose
+judge                    a language model with a rubric, asked twice with the order swapped
 math_answer              the final answer against the reference, by exact arithmetic and Math-Verify
 self_consistency         the answer that most attempts at a prompt give
-short_answer             the answer against the reference, word by word: exact match or F1
+short_answer             the answer against the reference: exact match, F1, or the cosine of embeddings
 """
 
 from collections.abc import Iterable, Iterator

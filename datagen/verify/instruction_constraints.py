@@ -48,7 +48,7 @@ class Figures:
     be judged was not followed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
         self._counts: dict[str, list[int]] = {}
 
     def count(self, trace: Trace, verdict: Verdict) -> None:

@@ -23,6 +23,7 @@ from datagen.verify.pool import in_order, n_workers
 from datagen.verify.votes import Majority, Same, find_majority
 
 NAME = "self_consistency"
+PASS_IS_AGREEMENT = True  # not a finding that one answer is right, so the stage computes no rate of passing from it
 
 
 class Config(Params):

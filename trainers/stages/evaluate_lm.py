@@ -14,7 +14,7 @@ from datagen.backends.base import Environment, Failure, Request, Sampling, TextB
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.dataset import DatasetWriter, content_hash
-from datagen.contracts.errors import DataError
+from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Trace, Verdict
@@ -48,6 +48,11 @@ class Decoding(Sampling):
 def parse(section: Mapping[str, Any]) -> Parts:
     """The section against this stage's, the verifier's and the local backend's Config."""
     method = load_method("datagen.verify", section.get("method", DEFAULT_METHOD))
+    if hasattr(method, "opened"):
+        raise ParamsError(
+            "method: asks a backend of its own, and evaluate_lm asks the two models alone; judge its answers by "
+            f"`datastill verify --traces EVALUATION` (got {section['method']!r})"
+        )
     return validate(section, Config, method.Config, local.Config, Decoding, InputParams)
 
 

@@ -63,6 +63,12 @@ def test_environment_rows():
     assert (row.reference, row.info) == ("2", '{"level": 3}')
 
 
+def test_a_list_of_references_holds_alternatives():
+    """As JSON text, numbers as they are written; a single one alone, so that every verifier can read it."""
+    assert as_prompt({"prompt": "Who?", "reference": ["JFK", "Köln", 35]}).reference == '["JFK", "Köln", "35"]'
+    assert as_prompt({"prompt": "Who?", "answer": ["JFK"]}).reference == "JFK"
+
+
 def test_sharegpt_rows():
     turns = [
         {"from": "system", "value": "Be brief."},
@@ -162,6 +168,9 @@ def test_other_columns_are_kept():
         ({"prompt": "Hi", "id": ["x"]}, "wrong_type", "`id`"),
         ({"prompt": "Hi", "reference": {"a": 1}}, "wrong_type", "`reference`"),
         ({"prompt": "Hi", "reference": True}, "wrong_type", "`reference`"),
+        ({"prompt": "Hi", "reference": []}, "wrong_type", "`reference` is a list, which must hold one text or more"),
+        ({"prompt": "Hi", "answer": ["Paris", None]}, "wrong_type", "`answer` is a list, which must hold one text"),
+        ({"prompt": "Hi", "reference": [["Paris"]]}, "wrong_type", "`reference`"),
         ({"prompt": "Hi", "constraints": {"id": "x"}}, "wrong_type", "`constraints`"),
         ({"prompt": "Hi", "constraints": [{"name": "x"}]}, "wrong_type", "`constraints`"),
         ({"prompt": "Hi", "instruction_id_list": ["a", "b"], "kwargs": [{}]}, "wrong_type", "2 entries"),

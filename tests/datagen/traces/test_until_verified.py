@@ -188,6 +188,19 @@ def test_symbolic_answers_are_judged_by_workers_that_stay():
     assert [one.score for one in found] == [0.0, 0.0, 1.0] * 2
 
 
+def test_a_verifier_that_asks_a_backend_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="judge asks a backend of its own, and a section names one, the teacher"):
+        Config(verifier="judge")
+
+
+def test_any_verifier_that_needs_no_parameter_judges():
+    """A short answer, word by word."""
+    backend = Backend(1, 1, True)
+    backend.answer = lambda request: Completion(text="Rome" if request.sample_index == 0 else "Paris!")
+    config = Config(verifier="short_answer", max_attempts=3)
+    assert [one.score for one in attempts_of(config, [prompt(0, reference="paris")], backend)] == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("name", ["pool", "nothing"])
 def test_a_verifier_that_is_not_there_is_named(name: str):
     with pytest.raises(ValueError, match=f"no '{name}' in datagen.verify; there are by_row"):

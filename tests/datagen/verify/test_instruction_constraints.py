@@ -246,7 +246,7 @@ def test_accuracy_by_benchmark_at_both_levels():
         trace("plain", [comma, constraint("datastill:opening", phrase="plain")]),  # of our own: no benchmark's
         trace("plain", []),
     ]
-    figures = Figures()
+    figures = Figures(Config())
     for row, verdict in zip(rows, instruction_constraints(Config(), rows), strict=True):
         figures.count(row, verdict)
     assert figures.metrics()["instruction_following"] == {
@@ -254,7 +254,7 @@ def test_accuracy_by_benchmark_at_both_levels():
         "ifeval": {"prompts": 2, "prompt_accuracy": 0.5, "instructions": 3, "instruction_accuracy": 0.6667},
         "iftrain": {"prompts": 1, "prompt_accuracy": 0.0, "instructions": 1, "instruction_accuracy": 0.0},
     }
-    assert Figures().metrics() == {}
+    assert Figures(Config()).metrics() == {}
 
 
 def test_score_is_the_share_met_and_the_reason_the_first_that_is_not():

@@ -1,6 +1,8 @@
 """Oracles: votes counted by hand."""
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.params import validate
 from datagen.contracts.records import Prompt, Trace, Verdict
+from datagen.contracts.stage import main
+from datagen.stages.verify import STAGE
 from datagen.verify.self_consistency import Config, self_consistency
 
 
@@ -70,3 +74,21 @@ def test_prompts_do_not_share_votes_and_order_is_kept(monkeypatch: pytest.Monkey
 def test_bad_params(given: dict[str, Any]):
     with pytest.raises(ParamsError, match=next(iter(given))):
         validate({"method": "self_consistency"} | given, Config)
+
+
+def test_agreement_is_not_published_as_a_rate_of_passing(tmp_path: Path):
+    """Two of three agree on 7, and the reference is 8: by the reference one of three passes."""
+    answers, traces = ("7", "8", "7"), tmp_path / "traces.jsonl"
+    rows = [
+        {"id": f"p#{i}", "prompt_id": "p", "prompt": "3 + 5?", "completion": text} for i, text in enumerate(answers)
+    ]
+    traces.write_text("".join(json.dumps(row | {"reference": "8"}) + "\n" for row in rows))
+    metrics: dict[str, Any] = {}
+    for method in ("self_consistency", "math_answer"):
+        out = tmp_path / method
+        given = f"--traces {traces} --out {out} --metrics {out}.json --set method={method}".split()
+        assert main(STAGE, given) == 0
+        metrics[method] = json.loads(out.with_suffix(".json").read_text())
+    assert metrics["self_consistency"]["status"] == {"pass": 2, "fail": 1}
+    assert not {"pass_at_k", "lucky_passes"} & metrics["self_consistency"].keys()
+    assert metrics["math_answer"]["pass_at_k"]["overall"]["1"] == {"rate": 0.3333, "prompts": 1}

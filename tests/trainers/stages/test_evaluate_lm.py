@@ -116,6 +116,7 @@ def test_a_row_that_is_no_prompt_is_a_rejection(tiny: Path, student: Path, promp
     ("settings", "code", "says"),
     [
         (["method=by_rows"], 2, "method: no 'by_rows' in datagen.verify"),
+        (["method=judge", "backend=scripted"], 2, "method: asks a backend of its own, and evaluate_lm asks the two"),
         (["n_resamples=0"], 2, "n_resamples: Input should be greater than or equal to 1"),
         (["harness=lm-eval"], 2, "harness: Input should be 'none' or 'lm_eval'"),
     ],
