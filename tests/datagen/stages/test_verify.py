@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import psutil
 import pytest
 
@@ -15,6 +14,7 @@ from datagen.contracts.dataset import DatasetWriter, read_manifest
 from datagen.contracts.records import Prompt, Rejection, Trace
 from datagen.contracts.stage import main
 from datagen.stages.verify import STAGE
+from tests.datagen.stages.conftest import table, write
 
 ROWS = [
     {"id": "right", "prompt": "3 + 4?", "completion": "#### 7", "reference": "7", "family": "sum"},
@@ -30,15 +30,7 @@ HANGS = {
     "reference": "9^{9^9}",
 }  # too long to write
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
-    return path
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 def verify(traces: Path, out: Path, *settings: str) -> int:
@@ -48,10 +40,6 @@ def verify(traces: Path, out: Path, *settings: str) -> int:
 
 def files(directory: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in directory.iterdir()}
-
-
-def table(directory: Path, pattern: str) -> list[dict[str, Any]]:
-    return pl.read_parquet(directory / pattern).to_dicts()
 
 
 def test_every_row_ends_as_kept_or_rejected(tmp_path: Path):
