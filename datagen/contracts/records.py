@@ -1,4 +1,6 @@
-"""Rows of text datasets, typed for Parquet: Prompt, Trace, Document, Verdict, Rejection, Measurement, Repair.
+"""Rows of text datasets, typed for Parquet.
+
+They are Prompt, Trace, Document, Verdict, Rejection, Measurement, Repair and PromptScores.
 
 An id names its content and its parent: a prompt's is the user's own or a hash of what it says, a trace's is its
 prompt's id, the sample index and the start of the request's hash. A verdict has the id of the trace it judges, a
@@ -302,7 +304,55 @@ class Repair:
     }
 
 
-Record = Prompt | Trace | Document | Verdict | Rejection | Measurement | Repair
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptScores:
+    """What the attempts at one prompt say together of its difficulty.
+
+    Attributes:
+        prompt_id: of the prompt.
+        n_attempts: that were judged.
+        n_passes: those of them with a score of at least the threshold.
+        pass_rate: n_passes / n_attempts.
+        mean_score: of the verdicts.
+        std_score: their standard deviation, as of a population.
+        cv: coefficient of variation, std_score / mean_score; None where the mean is 0.
+        teachers: for each teacher, by name, `teacher`, `n_attempts`, `n_passes`, `pass_rate` and `mean_score`.
+    """
+
+    prompt_id: str
+    family: str
+    n_attempts: int
+    n_passes: int
+    pass_rate: float
+    mean_score: float
+    std_score: float
+    cv: float | None = None
+    teachers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "prompt_id": pl.String,
+        "family": pl.String,
+        "n_attempts": pl.Int32,
+        "n_passes": pl.Int32,
+        "pass_rate": pl.Float64,
+        "mean_score": pl.Float64,
+        "std_score": pl.Float64,
+        "cv": pl.Float64,
+        "teachers": pl.List(
+            pl.Struct(
+                {
+                    "teacher": pl.String,
+                    "n_attempts": pl.Int32,
+                    "n_passes": pl.Int32,
+                    "pass_rate": pl.Float64,
+                    "mean_score": pl.Float64,
+                }
+            )
+        ),
+    }
+
+
+Record = Prompt | Trace | Document | Verdict | Rejection | Measurement | Repair | PromptScores
 
 
 def to_row(record: Record) -> dict[str, Any]:

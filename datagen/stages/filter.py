@@ -11,6 +11,7 @@ from typing import Any
 from datagen.contracts.dataset import DatasetWriter, content_hash
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.inputs import InputParams, open_rows
+from datagen.contracts.origin import with_origin
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Rejection
 from datagen.contracts.stage import Run, Stage, load_method, main
@@ -39,12 +40,13 @@ def run(run: Run) -> dict[str, Any]:
     if against and not getattr(method, "TAKES_AGAINST", False):
         raise ParamsError(f"--against {against}: method {name} compares with nothing; leave it out")
     rows = open_rows(run.inputs["documents"], run.name, run.params[InputParams])
-    manifest = {
+    said = {
         "stage": run.name,
         "method": name,
         "params": run.params.values(),
         "inputs": {key: content_hash(path) for key, path in run.inputs.items()},
     }
+    manifest = with_origin(said, run.inputs["documents"])
     with DatasetWriter(run.out, rows.record, manifest) as writer, run.progress(len(rows), "rows") as bar:
         n_kept = 0
         for row in getattr(method, name)(run.params[method.Config], rows, against):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -24,30 +24,25 @@ from datagen.backends.budget import Bill
 from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
-from datagen.contracts.params import Params, Parts, validate
+from datagen.contracts.origin import is_stopped, read_origin, with_origin
+from datagen.contracts.params import Parts, validate
 from datagen.contracts.records import BAD_ANSWERS, Rejection, Trace, Verdict
 from datagen.contracts.stage import Run, Stage, load_method, main
 from datagen.verify.attempts import AttemptCounts
+from datagen.verify.decision import Rule, why_failed, why_set_aside
 
 DEFAULT_METHOD = "by_row"
 
 
-class Config(Params):
+class Config(Rule):
     """Which method judges, what it takes to be kept, and how many traces may end without a finding.
 
     A trace is kept if its score is at least `threshold`. `max_error_share` bounds errors and timeouts: they say that
     the verifier, not the teacher, fell short. At 1, the default, every row ends with a verdict, come what may.
-
-    `keep` best drops what best_of_n did not choose (`not_best`). Where a prompt has a reference, `min_agreement` of its
-    attempts must pass, else those that do are dropped (`no_agreement`): one pass in many may be a guess. Answers to a
-    prompt without a reference need not agree.
     """
 
     method: str = DEFAULT_METHOD
-    threshold: float = Field(1.0, ge=0, le=1)
     max_error_share: float = Field(1.0, ge=0, le=1)
-    keep: Literal["all", "best"] = "all"
-    min_agreement: int = Field(1, ge=1)
 
 
 def parse(section: Mapping[str, Any]) -> Parts:
@@ -88,7 +83,7 @@ def run(run: Run) -> dict[str, Any]:
         )
     with (
         _opened(run, rows) as (identity, verify),
-        DatasetWriter(run.out, Trace, manifest | identity, tables) as writer,
+        DatasetWriter(run.out, Trace, with_origin(manifest | identity, run.inputs["traces"]), tables) as writer,
         run.progress(len(rows), "traces") as bar,
         AttemptCounts() as attempts,
     ):
@@ -150,9 +145,9 @@ class _Source:
     Attributes:
         path: of the input.
         stopped: whether a prompt's attempts ended on success.
-        is_filtered: whether the failed attempts are gone, so that what is left says nothing of a rate.
-        teacher: the model asked, where the traces stage wrote it.
-        prices: its params, which hold what a token cost; of verify's own output they would be a judge's prices.
+        is_filtered: whether attempts are gone, for whatever they said, so that what is left says nothing of a rate.
+        teacher: the model asked, where the traces stage wrote the input and holds what it could not use.
+        prices: what a token cost, where it is known.
     """
 
     path: Path
@@ -165,13 +160,13 @@ class _Source:
     def of(cls, path: Path) -> "_Source":
         if not is_dataset(path):
             return cls(path)
-        manifest = read_manifest(path)
+        stage, origin = read_manifest(path).get("stage"), read_origin(path)
         return cls(
             path,
-            stopped=manifest.get("method") == "until_verified",
-            is_filtered=manifest.get("stage") == "verify",
-            teacher=str(manifest.get("teacher", {}).get("model", "")),
-            prices=manifest.get("params", {}) if manifest.get("stage") != "verify" else {},
+            stopped=is_stopped(origin),
+            is_filtered=stage in ("verify", "select", "filter"),
+            teacher=str(origin.get("teacher", {}).get("model", "")) if stage == "traces" else "",
+            prices=origin.get("prices", {}),
         )
 
     def bad_answers(self) -> Iterator[str]:
@@ -248,20 +243,13 @@ def _with_prompts(
 
 def _decide(trace: Trace, verdict: Verdict, n_passed: int, config: Config, stage: str) -> _Decided:
     """`n_passed` is how many attempts at its prompt passed, this one included."""
-    dropped: tuple[str, str] | None = None
     if verdict.score < config.threshold:
-        dropped = verdict.reason or verdict.status, verdict.detail or f"score {verdict.score:g}"
-    elif trace.prompt.reference is not None and n_passed < config.min_agreement:
-        dropped = "no_agreement", f"{n_passed} of its prompt's attempts passed, min_agreement is {config.min_agreement}"
-    elif config.keep == "best" and trace.best is None:
-        raise DataError(
-            f"trace {trace.id!r}: keep=best needs traces by best_of_n, and no method chose the best of these"
-        )
-    elif config.keep == "best" and not trace.best:
-        dropped = (
-            "not_best",
-            f"another attempt at its prompt scored more, or as much and earlier; score {trace.score:g}",
-        )
+        dropped = why_failed(verdict.status, verdict.score, verdict.reason, verdict.detail)
+    else:
+        dropped = why_set_aside(
+            config, trace.id, has_reference=trace.prompt.reference is not None, n_passed=n_passed,
+            score=trace.score, best=trace.best,
+        )  # fmt: skip
     if dropped is None:
         return _Decided(trace, verdict)
     reason, detail = dropped

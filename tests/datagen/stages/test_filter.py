@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from datagen.contracts.dataset import DatasetWriter, read_manifest
-from datagen.contracts.records import Prompt, Verdict
+from datagen.contracts.records import Prompt, Trace, Verdict
 from datagen.contracts.stage import main
 from datagen.stages.filter import STAGE
+from datagen.stages.verify import STAGE as VERIFY
 from tests.datagen.stages.conftest import table, write
 
 PAGE = "A page about the river that flows past the old mill and on to the sea in the south."
@@ -113,3 +114,30 @@ def test_a_dataset_of_prompts_comes_out_as_it_was(tmp_path: Path):
             writer.write(prompt)
     assert run(tmp_path / "prompts", tmp_path / "out", "seed=0") == 0
     assert table(tmp_path / "out") == table(tmp_path / "prompts")[:2]
+
+
+def test_what_traces_said_of_its_attempts_is_passed_on(tmp_path: Path):
+    """Through two filters to verify: who was asked, the prices and the rule that stopped; but no rate of passes."""
+    params = {"price_per_million_prompt_tokens": 1.0, "price_per_million_completion_tokens": 2.0, "temperature": 0.5}
+    manifest = {"stage": "traces", "method": "until_verified", "teacher": {"model": "tiny"}, "params": params}
+    prompt = Prompt(id="p", messages=[{"role": "user", "content": "3 + 4?"}], reference="7")
+    with DatasetWriter(tmp_path / "traces", Trace, manifest) as writer:
+        writer.read()
+        writer.write(Trace(id="p#0", prompt=prompt, completion="7", n_prompt_tokens=500_000, n_completion_tokens=0))
+    assert run(tmp_path / "traces", tmp_path / "one", "seed=0") == 0
+    assert run(tmp_path / "one", tmp_path / "two", "seed=0") == 0
+    prices = {name: value for name, value in params.items() if name.startswith("price")}
+    origin = {"method": "until_verified", "teacher": {"model": "tiny"}, "prices": prices}
+    assert read_manifest(tmp_path / "two")["origin"] == origin
+
+    def verify(traces: Path, out: Path, *more: str) -> int:
+        arguments = ["--traces", str(traces), "--out", str(out), "--metrics", str(out.with_suffix(".json"))]
+        return main(VERIFY, [*arguments, "--set", "method=short_answer", *more])
+
+    assert verify(tmp_path / "two", tmp_path / "verified") == 0
+    metrics = json.loads((tmp_path / "verified.json").read_text())
+    assert metrics["cost"]["total"] == 0.5 and "pass_at_k" not in metrics
+    assert read_manifest(tmp_path / "verified")["origin"] == origin
+    assert verify(tmp_path / "two", tmp_path / "again", "min_agreement=2") == 2
+    assert verify(tmp_path / "traces", tmp_path / "direct") == 0
+    assert "pass_at_k" in json.loads((tmp_path / "direct.json").read_text())
