@@ -11,7 +11,8 @@ from collections.abc import Sequence
 # command: module with a `main`, what it does
 COMMANDS = {
     "list": ("datagen.listing", "stages with their inputs, and the methods of each family"),
-    "why": ("datagen.lineage", "a row's whole way: prompt, teacher, sampling, verdict, kept or dropped and why"),
+    "why": ("datagen.why", "a row's whole way: prompt, teacher, sampling, verdict, kept or dropped and why"),
+    "lineage": ("datagen.lineage", "what a dataset was made of: rows kept and dropped, by stage and reason"),
     "doctor": ("datagen.doctor", "what is installed and found here, and what to do about what is not"),
     "export": ("datagen.export", "a verified dataset in the column types that TRL's trainers take"),
     "ledger": ("datagen.ledger", "the paid answers: stats, verify, export, import, prune"),

@@ -1,313 +1,180 @@
-"""`datastill why ROW_ID`: what a row was made of, what was made of it, and where and why it was dropped.
+"""`datastill lineage DATASET`: where its rows come from, and where and why the others were dropped.
 
-The id is looked for in every table of every dataset directory under --data and --models. A table's columns say what
-its rows are: a completion makes it a trace, a status a verdict, a reason a rejection, messages alone a prompt, a text a
-document, which is shown in the prompt's place. Only the rows of one prompt are read, so the answer takes as long as
-reading the id columns.
+The datasets that it was made of are found by the hashes that its manifest names, among the directories beside it and
+under --data and --models; those of theirs likewise, back to the users' files. The counts are the manifests', so that
+millions of rows take no longer than a few; where a manifest has none, the tables are counted.
 """
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from datagen.contracts.dataset import content_hash, read_manifest
-from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.dataset import content_hash, is_dataset, read_manifest
 
 if TYPE_CHECKING:
-    from rich.text import Text
     from rich.tree import Tree
 
-N_AMBIGUOUS_SHOWN = 5
-_ATTEMPT = re.compile(r"(?P<prompt>.+)#\d+\.[0-9a-f]{8}")  # a trace's id, as datagen.contracts.records makes it
-_KINDS = {"completion": "trace", "status": "verdict", "reason": "rejection", "messages": "prompt", "text": "document"}
-_PROMPT = ("id", "family", "messages", "text", "reference", "constraints", "tools", "tests", "source", "info")
-_TRACE = ("id", "sample_index", "teacher", "seed", "request_key", "finish_reason", "n_prompt_tokens",
-          "n_completion_tokens", "reasoning", "completion", "tool_calls", "score", "best")  # fmt: skip
-_SAMPLING = ("temperature", "top_p", "max_new_tokens")
-
-Row = dict[str, Any]
+N_HASH_SHOWN = 12  # hex digits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """One table of a dataset directory; `name` is `part` for its rows, else the side table's."""
+class Step:
+    """One stage's part in the making of a dataset.
 
-    dataset: Path
-    name: str
-    rows: pl.LazyFrame
-    columns: frozenset[str]
+    Attributes:
+        dataset: directory that it wrote.
+        stage: its name; empty where the manifest says none.
+        method: its method, where it has one.
+        inputs: argument to the directory that was read, None where it is not found by its hash.
+        hashes: argument to the SHA-256 of what was read.
+        rows: `in`, `out` and `rejected`; None where the directory holds no rows.
+        rejected: reason to number of rows.
+    """
 
-    @property
-    def kind(self) -> str:
-        """What its rows are."""
-        return next((kind for column, kind in _KINDS.items() if column in self.columns), "other")
-
-    def find(self, condition: pl.Expr) -> list[Row]:
-        """The rows that meet `condition`, each with the place where it stands."""
-        place = {"dataset": self.dataset.as_posix(), "table": self.name}
-        return [place | row for row in self.rows.filter(condition).collect().iter_rows(named=True)]
+    dataset: str
+    stage: str
+    method: str | None
+    inputs: Mapping[str, str | None]
+    hashes: Mapping[str, str]
+    rows: Mapping[str, int] | None
+    rejected: Mapping[str, int]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the way of one row."""
-    parser = argparse.ArgumentParser(prog="datastill why", description="Tell a row's whole way.")
-    parser.add_argument("id", help="of a prompt, a trace or a dropped row; its start will do", metavar="ROW_ID")
+    """Print the funnel that ends in one dataset."""
+    parser = argparse.ArgumentParser(
+        prog="datastill lineage",
+        description="Tell what a dataset was made of: rows kept and dropped, by stage and reason.",
+    )
+    parser.add_argument("dataset", type=Path, help="a directory that a stage wrote", metavar="DATASET")
     parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="datasets, or one (default: %(default)s)", metavar="DIR"
+        "--data",
+        type=Path,
+        default=Path("data"),
+        help="datasets it may be made of (default: %(default)s)",
+        metavar="DIR",
     )
     parser.add_argument(
-        "--models", type=Path, default=Path("models"), help="students (default: %(default)s)", metavar="DIR"
+        "--models", type=Path, default=Path("models"), help="students likewise (default: %(default)s)", metavar="DIR"
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args(argv)
-    way = follow(arguments.id, arguments.data, arguments.models)
+    beside = [manifest.parent for manifest in arguments.dataset.parent.glob("*/manifest.json")]
+    elsewhere = [one for root in (arguments.data, arguments.models) for one in find_directories(root)]
+    steps = trace_back(arguments.dataset, [*beside, *elsewhere])
     if arguments.json:
-        sys.stdout.write(json.dumps(way, indent=2, ensure_ascii=False) + "\n")
+        content = {"dataset": arguments.dataset.as_posix(), "steps": [asdict(step) for step in steps]}
+        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(_tree(way))
+        Console(highlight=False).print(_tree(steps))
     return 0
 
 
-def follow(id: str, data: Path, models: Path) -> dict[str, Any]:
-    """Everything known of the row: its prompt, every attempt at it, their verdicts, and where each of them ended.
+def trace_back(dataset: Path, others: Iterable[Path]) -> list[Step]:
+    """The steps that a dataset was made by, each after those that it was made of; the dataset's own is the last.
+
+    Args:
+        dataset: a directory that a stage wrote.
+        others: directories that it may be made of.
 
     Raises:
-        DataError: no dataset directory under `data`, or none holds the id.
-        ParamsError: rows of several prompts, or several traces of one, start with it.
+        DataError: no stage wrote it.
     """
-    datasets = _by_flow([*_directories(data), *_directories(models)])
-    if not datasets:
-        raise DataError(f"{data}: no dataset directory here; name the folder that holds them with --data")
-    tables = [table for dataset in datasets for table in _tables(dataset)]
-    id = _full_id(id, tables)
-    rows: dict[str, list[Row]] = {kind: [] for kind in (*_KINDS.values(), "other")}
-    prompt_id = _prompt_id(id, tables)
-    for table in tables:
-        if "prompt_id" in table.columns:
-            rows[table.kind] += table.find(pl.col("prompt_id") == prompt_id)
-    named = [id, prompt_id, *(row["id"] for row in rows["trace"])]
-    for table in tables:
-        if "prompt_id" not in table.columns:
-            rows[table.kind] += table.find(pl.col("id").is_in(named) | pl.col("id").str.starts_with(f"{prompt_id}#"))
-    attempts = dict.fromkeys(
-        row["id"]
-        for kind in ("trace", "verdict", "rejection")
-        for row in rows[kind]
-        if kind != "rejection" or _ATTEMPT.fullmatch(row["id"])
-    )
-    sources = rows["prompt"] + rows["document"]
-    prompts = sources or [row | {"id": prompt_id} for row in rows["trace"][:1]]
-    manifests = {dataset.as_posix(): read_manifest(dataset) for dataset in datasets}
-    used = dict.fromkeys(row["dataset"] for kind in rows.values() for row in kind)
-    return {
-        "id": id,
-        "prompt": {"id": prompt_id} | ({name: prompts[0].get(name) for name in _PROMPT} if prompts else {}),
-        "prompt_in": [row["dataset"] for row in sources],
-        "repairs": [row for row in rows["other"] if "old_reference" in row],
-        "rejections": [row for row in rows["rejection"] if row["id"] not in attempts],
-        "attempts": [_attempt(one, rows, manifests) for one in attempts],
-        "datasets": {
-            name: {key: manifests[name].get(key) for key in ("stage", "method", "params", "teacher")} for name in used
-        },
-    }
+    read_manifest(dataset)
+    by_hash = {content_hash(one): one for one in others if is_dataset(one)}
+    parents: dict[Path, list[Path]] = {}
+    waiting = [dataset]
+    while waiting:
+        one = waiting.pop()
+        if one not in parents:
+            parents[one] = _made_of(one, by_hash)
+            waiting += parents[one]
+    return [_step(one, by_hash) for one in TopologicalSorter(parents).static_order()]
 
 
-def _attempt(id: str, rows: Mapping[str, list[Row]], manifests: Mapping[str, Row]) -> dict[str, Any]:
-    """One answer: what it is, what was found, where it stands, and which students saw it."""
-    traces, verdicts, rejections = (
-        [row for row in rows[kind] if row["id"] == id] for kind in ("trace", "verdict", "rejection")
-    )
-    kept_in = [row["dataset"] for row in traces if row["table"] == "part"]
-    hashes = {content_hash(Path(dataset)) for dataset in kept_in}
-    dropped_by = {row["dataset"] for row in rejections}
-    return {
-        **({name: traces[0].get(name) for name in _TRACE} if traces else {"id": id}),
-        "verdicts": verdicts,
-        "kept_in": kept_in,
-        "rejections": rejections,
-        "trained": [
-            name
-            for name, manifest in manifests.items()
-            if "record" not in manifest and hashes & set(_input_hashes(manifest)) and name not in dropped_by
-        ],
-    }
-
-
-def _directories(root: Path) -> list[Path]:
+def find_directories(root: Path) -> list[Path]:
     """Dataset and model directories under `root`; those that are being written are hidden."""
     found = sorted(manifest.parent for manifest in root.rglob("manifest.json"))
     return [p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts)]
 
 
-def _by_flow(directories: Iterable[Path]) -> list[Path]:
-    """Each directory after those that it was made of, as their manifests say."""
-    by_hash = {content_hash(directory): directory for directory in directories}
-    parents = {
-        directory: [by_hash[one] for one in _input_hashes(read_manifest(directory)) if one in by_hash]
-        for directory in by_hash.values()
-    }
-    return list(TopologicalSorter(parents).static_order())
+def by_flow(directories: Iterable[Path]) -> list[Path]:
+    """Each directory after those that it was made of, as their manifests say; of equal datasets one."""
+    hashes = {one: content_hash(one) if is_dataset(one) else one.as_posix() for one in directories}
+    by_hash = {hash: one for one, hash in hashes.items()}
+    return list(TopologicalSorter({one: _made_of(one, by_hash) for one in by_hash.values()}).static_order())
 
 
-def _input_hashes(manifest: Row) -> list[str]:
-    return [value for value in manifest.get("inputs", {}).values() if isinstance(value, str)]
+def _made_of(directory: Path, by_hash: Mapping[str, Path]) -> list[Path]:
+    return [by_hash[one] for one in input_hashes(read_manifest(directory)).values() if one in by_hash]
 
 
-def _tables(dataset: Path) -> Iterator[Table]:
-    files: dict[str, list[Path]] = {}
-    for file in sorted(dataset.glob("*.parquet")):
-        files.setdefault("part" if file.stem.startswith("part-") else file.stem, []).append(file)
-    for name, parts in files.items():
-        rows = pl.scan_parquet(parts, parallel="prefiltered")
-        columns = frozenset(rows.collect_schema().names())
-        if "id" in columns:
-            yield Table(dataset=dataset, name=name, rows=rows, columns=columns)
+def input_hashes(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What a directory was made of: argument to SHA-256."""
+    return {name: value for name, value in manifest.get("inputs", {}).items() if isinstance(value, str)}
 
 
-def _ids(tables: Iterable[Table], condition: Callable[[pl.Expr], pl.Expr]) -> set[str]:
-    """Every id, and every prompt's id that a trace names, that meets `condition`."""
-    columns = [
-        table.rows.select(name).filter(condition(pl.col(name))).unique()
-        for table in tables
-        for name in ("id", "prompt_id")
-        if name in table.columns
-    ]
-    return {id for column in pl.collect_all(columns) for id in column.to_series()}
+def _step(dataset: Path, by_hash: Mapping[str, Path]) -> Step:
+    manifest = read_manifest(dataset)
+    hashes = input_hashes(manifest)
+    rows, rejected = manifest.get("rows"), manifest.get("rejected")
+    if rows is None or rejected is None:
+        rows, rejected = _count(dataset)
+    return Step(
+        dataset=dataset.as_posix(),
+        stage=manifest.get("stage", ""),
+        method=manifest.get("method"),
+        inputs={name: by_hash[one].as_posix() if one in by_hash else None for name, one in hashes.items()},
+        hashes=hashes,
+        rows=rows,
+        rejected=dict(sorted(rejected.items(), key=lambda item: (-item[1], item[0]))),
+    )
 
 
-def _full_id(id: str, tables: Sequence[Table]) -> str:
-    """`id` where a row has it, else the one that starts with it; of a prompt and its traces, the prompt."""
-    if _ids(tables, lambda column: column == id):
-        return id
-    found = _ids(tables, lambda column: column.str.starts_with(id))
-    found -= {one for one in found if (match := _ATTEMPT.fullmatch(one)) and match["prompt"] in found}
-    if not found:
-        places = ", ".join(dict.fromkeys(table.dataset.as_posix() for table in tables))
-        raise DataError(f"no row {id!r}, and none whose id starts with it, in {places}; --data names another place")
-    if len(found) > 1:
-        shown = ", ".join(sorted(found)[:N_AMBIGUOUS_SHOWN])
-        more = f" and {len(found) - N_AMBIGUOUS_SHOWN} more" if len(found) > N_AMBIGUOUS_SHOWN else ""
-        raise ParamsError(f"{len(found)} rows start with {id!r}: {shown}{more}; type more of the id")
-    return found.pop()
+def _count(dataset: Path) -> tuple[dict[str, int] | None, dict[str, int]]:
+    """Rows and reasons as the tables say them; without tables there are none."""
+    parts, rejections = sorted(dataset.glob("part-*.parquet")), dataset / "rejections.parquet"
+    reasons: dict[str, int] = {}
+    if rejections.is_file():
+        counted = pl.scan_parquet(rejections).group_by("reason").len().collect(engine="streaming")
+        reasons = dict(counted.iter_rows())
+    if not parts:
+        return None, reasons
+    n_out = pl.scan_parquet(parts).select(pl.len()).collect().item()
+    n_rejected = sum(reasons.values())
+    return {"in": n_out + n_rejected, "out": n_out, "rejected": n_rejected}, reasons
 
 
-def _prompt_id(id: str, tables: Iterable[Table]) -> str:
-    """The prompt that `id` belongs to: a trace's row names it, a failed request's id holds it."""
-    for table in tables:
-        if "prompt_id" in table.columns and (found := table.find(pl.col("id") == id)):
-            return found[0]["prompt_id"]
-    match = _ATTEMPT.fullmatch(id)
-    return match["prompt"] if match else id
-
-
-def _tree(way: Mapping[str, Any]) -> "Tree":
-    """The prompt, then its attempts; of those that were not asked for, only how they ended."""
+def _tree(steps: Sequence[Step]) -> "Tree":
+    """The steps in the order of the flow, each with the rows that it dropped and what of its inputs is not here."""
+    from rich.text import Text
     from rich.tree import Tree
 
-    prompt, datasets = way["prompt"], way["datasets"]
-    kind = "document" if prompt.get("text") else "prompt"
-    tree = Tree(_line(kind, prompt["id"], style="bold"), guide_style="dim")
-    for name in way["prompt_in"]:
-        tree.add(_line("in", f"{name}, made by {datasets[name]['method'] or datasets[name]['stage']}"))
-    for label in ("source", "family", "text"):
-        if prompt.get(label):
-            tree.add(_line(label, prompt[label]))
-    for message in prompt.get("messages") or ():
-        tree.add(_line(message["role"], message["content"] or message.get("tool_calls") or ""))
-    for constraint in prompt.get("constraints") or ():
-        tree.add(_line("must", f"{constraint['id']} {constraint['kwargs']}"))
-    if prompt.get("reference") is not None:
-        tree.add(_line("reference", prompt["reference"]))
-    for repair in way["repairs"]:
-        tree.add(_line("reference", _repair(repair)))
-    for row in way["rejections"]:
-        tree.add(_dropped(row))
-    for attempt in way["attempts"]:
-        branch = tree.add(_ending(attempt))
-        if way["id"] in (prompt["id"], attempt["id"]):
-            for line in _story(attempt, datasets):
-                branch.add(line)
+    tree = Tree(Text(f"what {steps[-1].dataset} was made of", style="bold"), guide_style="dim")
+    for step in steps:
+        method = f" by {step.method}" if step.method and step.method != step.stage else ""
+        line = Text(step.stage or "?", style="bold cyan").append(f"{method}  {step.dataset}", style="not bold default")
+        branch = tree.add(line.append(_counts(step), style="not bold default"))
+        for name, directory in step.inputs.items():
+            if directory is None:
+                missing = f"made of {name} {step.hashes[name][:N_HASH_SHOWN]}…, no dataset here"
+                branch.add(Text(missing, style="yellow"))
+        n_in = step.rows["in"] if step.rows else 0
+        for reason, n in step.rejected.items():
+            share = f"  {100 * n / n_in:.1f} %" if n_in else ""
+            branch.add(Text(f"{n:,}", style="red").append(f"{share}  {reason}", style="default"))
     return tree
 
 
-def _repair(row: Mapping[str, Any]) -> str:
-    votes = f"{row['n_majority']} of {row['n_votes']} votes for {row['majority']}" if row["n_votes"] else "no votes"
-    second = f", {row['second_source']} says {row['second']}" if row["second"] is not None else ""
-    end = f"{row['old_reference']} became {row['new_reference']}" if row["case"] == "repaired" else row["case"]
-    return f"{end} in {row['dataset']}: {votes}{second}"
-
-
-def _ending(attempt: Mapping[str, Any]) -> "Text":
-    if attempt["rejections"]:
-        end, style = "dropped", "bold red"
-    elif attempt["trained"]:
-        end, style = "kept and trained on", "bold green"
-    elif unmet := [verdict["status"] for verdict in attempt["verdicts"] if verdict["status"] != "pass"]:
-        end, style = f"judged {unmet[0]}", "bold red"
-    else:
-        end, style = "kept", "bold green"
-    return _line("attempt", attempt["id"], style="bold").append(f"  {end}", style=style)
-
-
-def _story(attempt: Mapping[str, Any], datasets: Mapping[str, Row]) -> Iterator["Text"]:
-    places = attempt["kept_in"] or [row["dataset"] for row in attempt["rejections"]]
-    origin = datasets[places[0]] if places else {}
-    teacher = attempt.get("teacher") or (origin.get("teacher") or {}).get("model")
-    if teacher or "completion" in attempt:  # the stage that asked names its teacher where no answer came, too
-        params = origin.get("params") or {}
-        sampling = ", ".join(f"{name} {params[name]}" for name in _SAMPLING if name in params)
-        yield _line("teacher", ", ".join(filter(None, (teacher or "not named", sampling))))
-    if "completion" in attempt:
-        if attempt["request_key"]:
-            yield _line("request", f"{attempt['request_key'][:16]}…, seed {attempt['seed']}")
-        if attempt["reasoning"]:
-            yield _line("reasoning", attempt["reasoning"])
-        if attempt["tool_calls"]:
-            yield _line("called", attempt["tool_calls"])
-        n_tokens = f"{n} tokens" if (n := attempt["n_completion_tokens"]) is not None else None
-        end = ", ".join(filter(None, (attempt["finish_reason"], n_tokens)))
-        yield _line("answer", attempt["completion"]).append(f"  ({end})" if end else "", style="dim")
-    if attempt.get("score") is not None:
-        chosen = {True: ", the best of its prompt", False: ", not the best of its prompt"}.get(attempt["best"], "")
-        yield _line("score", f"{attempt['score']:g}{chosen}")
-    if attempt["kept_in"]:
-        yield _line("in", ", ".join(attempt["kept_in"]))
-    for verdict in attempt["verdicts"]:
-        yield _verdict(verdict)
-    said = [verdict["detail"] for verdict in attempt["verdicts"]]
-    for row in attempt["rejections"]:
-        yield _dropped(row | {"detail": ""} if row["detail"] in said else row)
-    for name in attempt["trained"]:
-        yield _line("trained", name, style="green")
-
-
-def _verdict(row: Mapping[str, Any]) -> "Text":
-    style = "green" if row["status"] == "pass" else "red"
-    answer = f", took {row['answer']!r} as the answer" if row["answer"] is not None else ""
-    line = _line("verdict", f"{row['status']} by {row['method']}, score {row['score']:g}{answer}", style=style)
-    return line.append(f"  {_visible(row['detail'])}" if row["detail"] else "")
-
-
-def _dropped(row: Mapping[str, Any]) -> "Text":
-    return _line("dropped", f"{row['reason']} in {row['dataset']}", style="red").append(f"  {_visible(row['detail'])}")
-
-
-def _line(label: str, text: str, style: str = "") -> "Text":
-    from rich.text import Text
-
-    return Text(f"{label:<10}", style="dim").append(_visible(text), style=f"not dim {style}")
-
-
-def _visible(text: str) -> str:
-    """Text from models and users without what a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+def _counts(step: Step) -> str:
+    rows = step.rows
+    return f"  {rows['in']:,} in, {rows['out']:,} kept, {rows['rejected']:,} dropped" if rows else ""

@@ -28,6 +28,7 @@ PROTOCOLS = {
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
     "datagen.filter": ("datagen.filter", "FilterMethod"),
     "datagen.prompts": ("datagen.prompts", "PromptsMethod"),
+    "datagen.select": ("datagen.select", "SelectMethod"),
     "datagen.signals": ("datagen.signals", "SignalMethod"),
     "datagen.traces": ("datagen.traces", "TraceMethod"),
     "datagen.verify": ("datagen.verify", "VerifyMethod"),
