@@ -253,8 +253,7 @@ def signatures(texts: Sequence[str], peers: dict[str, str], work: Path) -> list[
 
     from datagen.filter import _shingles, _texts
 
-    hashes = _shingles.WordHashes()
-    sets = [_shingles.shingles(_texts.find_words(_texts.normalise(text)), N, hashes) for text in texts[:4096]]
+    sets = _shingles.shingle_sets([_texts.spaced_words(_texts.normalise(text)) for text in texts[:4096]], N)
     spread = np.random.default_rng(0)
     factors = spread.integers(0, 2**63, 126, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     blocks = [sets[start : start + 512] for start in range(0, len(sets), 512)]

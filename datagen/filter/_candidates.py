@@ -1,16 +1,16 @@
 """Which rows are near-duplicates of an earlier one: signatures and shingles on disk, a few bytes a row in memory.
 
-A temporary file holds, for each row, its shingles, its id and a digest of its text, another its band keys. Rows with a
-common band key are put into groups, band after band (4 bytes a row); within a group each row is compared with the
-earlier ones that it shares a band with and that stay. So what a run holds is about 30 bytes a row, of one group the
-band keys of its rows that stay, and 32 MB of shingles.
+A temporary file holds, for each row, its shingles, its id, a digest of its text and its band keys, and another for each
+band the keys alone. Rows with a common band key are put into groups, band after band (4 bytes a row); within a group
+each row is compared with the earlier ones that it shares a band with and that stay. So what a run holds is about 30
+bytes a row, of one group the band keys of its rows that stay, and 32 MB of shingles.
 """
 
 import os
 import struct
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.filter import _shingles
-from datagen.filter._shingles import Hashes
+from datagen.filter._shingles import Hashes, Signed
 
-BLOCK = 512  # rows signed at once
 PART = 2**18  # keys of one band sorted at once
 COMPARED_AT_ONCE = 64  # rows with one row
 MAX_HELD = 4 * 2**20  # shingles of kept rows in memory, 32 MB
@@ -33,13 +32,14 @@ class Stored:
 
     id: str
     digest: bytes
+    keys: list[int]
     shingles: Hashes
 
 
 class Index:
     """Rows in order, by what their texts are compared by."""
 
-    def __init__(self, files: ExitStack, n_bands: int, n_rows: int, seed: int) -> None:
+    def __init__(self, files: ExitStack, n_bands: int) -> None:
         """No row yet; `files` closes the temporary ones, which have no name and so end with the process."""
         n_files = 2 + n_bands
         opened = [
@@ -47,25 +47,28 @@ class Index:
             for _ in range(n_files)
         ]
         self.n = 0
-        self._n_bands, self._n_rows, self._seed = n_bands, n_rows, seed
-        self._block: list[Hashes] = []
+        self._key_bytes = 8 * n_bands
         self._rows, self._ends, *self._keys = opened  # ends of rows in `_rows`, and a key a row in each band: 8 bytes
         self._end = 0
 
-    def add(self, id: str, digest: bytes, shingles: Hashes) -> None:
-        """Put a row at the end; `digest` is 16 bytes, `shingles` sorted and not empty."""
-        name = id.encode("utf-8", "surrogatepass")
-        self._end += self._rows.write(_HEAD.pack(digest, len(name)) + name + shingles.tobytes())
-        self._ends.write(self._end.to_bytes(8, "little"))
-        self._block.append(shingles)
-        self.n += 1
-        if len(self._block) == BLOCK:
-            self._sign()
+    def add(self, ids: Sequence[str], signed: Signed) -> None:
+        """Put rows at the end, as they were signed."""
+        parts: list[bytes] = []
+        ends: list[int] = []
+        for id, digest, keys, shingles in zip(ids, signed.digests, signed.keys, signed.sets, strict=True):
+            name = id.encode("utf-8", "surrogatepass")
+            row = (_HEAD.pack(digest, len(name)), name, keys.tobytes(), shingles.tobytes())
+            self._end += sum(map(len, row))
+            ends.append(self._end)
+            parts += row
+        self._rows.write(b"".join(parts))
+        self._ends.write(np.array(ends, "<u8").tobytes())
+        for band, file in enumerate(self._keys):
+            file.write(signed.keys[:, band].tobytes())
+        self.n += len(ids)
 
     def close(self) -> None:
         """Write what is not on disk yet; nothing is added after it."""
-        if self._block:
-            self._sign()
         for file in (self._rows, self._ends, *self._keys):
             file.flush()
 
@@ -77,13 +80,11 @@ class Index:
         start = int.from_bytes(ends[:8], "little") if row else 0
         content = os.pread(self._rows.fileno(), end - start, start)
         digest, n_bytes = _HEAD.unpack_from(content)
-        head = _HEAD.size + n_bytes
-        id = content[_HEAD.size : head].decode("utf-8", "surrogatepass")
-        return Stored(id, digest, np.frombuffer(content[head:], np.uint64))
-
-    def keys(self, row: int) -> list[bytes]:
-        """Its key in each band."""
-        return [os.pread(file.fileno(), 8, 8 * row) for file in self._keys]
+        keys = _HEAD.size + n_bytes
+        shingles = keys + self._key_bytes
+        id = content[_HEAD.size : keys].decode("utf-8", "surrogatepass")
+        of_bands = np.frombuffer(content[keys:shingles], np.uint64).tolist()
+        return Stored(id, digest, of_bands, np.frombuffer(content[shingles:], np.uint64))
 
     def groups(self) -> Iterator[list[int]]:
         """Rows that a chain of common band keys joins, ascending; those that share none with any are in no group."""
@@ -103,13 +104,6 @@ class Index:
         starts = np.flatnonzero(np.diff(roots[joined], prepend=-1))
         for rows in np.split(joined, starts[1:]) if len(joined) else ():
             yield [int(roots[rows[0]]), *rows.tolist()]
-
-    def _sign(self) -> None:
-        signatures = _shingles.sign(self._block, self._n_bands * self._n_rows, self._seed)
-        keys = _shingles.band_keys(signatures, self._n_bands, self._n_rows)
-        for band, file in enumerate(self._keys):
-            file.write(keys[:, band].tobytes())
-        self._block = []
 
     def _parts(self, band_file: int) -> Iterator[tuple[NDArray[np.int32], Hashes]]:
         """Rows and keys of one band, cut by key, so that equal keys are in one part."""
@@ -157,11 +151,11 @@ def find_duplicates(index: Index, threshold: float, max_compared: int) -> Duplic
 
 def _resolve(index: Index, group: Iterable[int], threshold: float, max_compared: int, found: Duplicates) -> None:
     """Note for each row of the group the first kept row that it duplicates."""
-    kept: dict[tuple[int, bytes], list[int]] = {}
+    kept: dict[tuple[int, int | bytes], list[int]] = {}
     of_kept = _ShinglesOfKept(index)
     for row in group:
         stored = index.read(row)
-        keys = [*enumerate(index.keys(row)), (-1, stored.digest)]
+        keys = [*enumerate(stored.keys), (-1, stored.digest)]
         others = sorted({other for key in keys for other in kept.get(key, ())})
         for start in range(0, len(others), COMPARED_AT_ONCE):
             compared = others[start : start + COMPARED_AT_ONCE]

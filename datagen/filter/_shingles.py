@@ -3,56 +3,115 @@
 Broder, On the resemblance and containment of documents, 1997; banding: Leskovec, Rajaraman, Ullman, Mining of Massive
 Datasets, section 3.4. Two different n-grams of a million have the same hash with a chance of 3e-8.
 
-Axes: R rows, P hash functions, B bands.
+Axes: R texts, P hash functions, B bands.
 """
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.filter._texts import spaced_words
+
 Hashes = NDArray[np.uint64]
 
-MAX_WORDS_KEPT = 500_000  # of whose hashes a table is kept: about 60 MB, and no more for any number of rows
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
+_SPACE = 32
+_LONG = 64  # bytes of a word, from which BLAKE2b hashes it
+_FIRST_BYTES = np.array([256**n - 1 for n in range(9)], np.uint64)  # masks of the first n bytes of eight
 
 
-class WordHashes(dict[str, int]):
-    """The hash of a word, the same on every machine."""
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What texts are compared by, one each: a digest of 16 bytes, the set of shingles, and (R, B) band keys."""
 
-    def __missing__(self, word: str) -> int:
-        """Hash a word that is new."""
-        if len(self) == MAX_WORDS_KEPT:
-            self.clear()
-        self[word] = value = hash_text(word)
-        return value
+    digests: list[bytes]
+    sets: list[Hashes]
+    keys: Hashes
 
 
-def hash_text(text: str) -> int:
+def sign_texts(texts: Sequence[str], n: int, n_bands: int, n_rows: int, seed: int) -> Signed:
+    """All that is worked out of each text alone, so that any process may do it for any chunk of them.
+
+    Args:
+        texts: normalised; of one without a word the whole is its only one.
+        n: words of a shingle.
+        n_bands: of the signature.
+        n_rows: MinHash functions of a band.
+        seed: of the hash functions.
+    """
+    digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+    sets = shingle_sets([spaced_words(text) or _as_one_word(text) for text in texts], n)
+    return Signed(digests, sets, band_keys(sign(sets, n_bands * n_rows, seed), n_bands, n_rows))
+
+
+def _as_one_word(text: str) -> bytes:
+    return b"\1" + text.encode("utf-8", "surrogatepass").replace(b" ", b"\1")
+
+
+def hash_words(texts: Sequence[bytes]) -> tuple[Hashes, NDArray[np.int64]]:
+    """A hash for each word of the texts, in order, and (R + 1,) the number of the word that each text begins with.
+
+    Words stand between spaces. They are read eight bytes at a time, all words at once; a hash is the same on every
+    machine.
+    """
+    joined = b" " + b" ".join(texts) + b" " * 8  # so that eight bytes follow wherever a word begins
+    is_word = np.frombuffer(joined, np.uint8) != _SPACE
+    edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
+    starts, sizes = edges[::2], edges[1::2] - edges[::2]
+    eights = np.ndarray(len(joined) - 7, "<u8", joined, strides=(1,))  # those that begin at each byte
+    hashes = _mixed(sizes.astype(np.uint64))
+    for first in range(0, min(int(sizes.max(initial=0)), _LONG), 8):
+        at = np.flatnonzero(sizes > first)
+        eight = eights[starts[at] + first] & _FIRST_BYTES[np.minimum(sizes[at] - first, 8)]
+        hashes[at] = _mixed(hashes[at] ^ eight)
+    for at in np.flatnonzero(sizes > _LONG).tolist():
+        hashes[at] = hash_bytes(joined[starts[at] : starts[at] + sizes[at]])
+    ends = np.cumsum([1, *(len(text) + 1 for text in texts)])
+    return hashes, np.searchsorted(starts, ends)
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """One to one, so that words of at most eight bytes of one size never have the same hash."""
+    values = (values ^ (values >> np.uint64(32))) * _MULTIPLIER
+    values = (values ^ (values >> np.uint64(29))) * _MIXER
+    return values ^ (values >> np.uint64(32))
+
+
+def hash_bytes(content: bytes) -> int:
     """64 bits of BLAKE2b over it."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
 
 
-def hash_n_grams(words: Sequence[str], n: int, hashes: WordHashes) -> Hashes:
-    """A hash for each n-gram of consecutive words, in order; of fewer than n words there is none."""
-    if len(words) < n:
+def hash_n_grams(of_words: Hashes, n: int) -> Hashes:
+    """A hash for each n-gram of consecutive words, in order, from those of the words; of fewer than n there is none."""
+    if len(of_words) < n:
         return np.empty(0, np.uint64)
-    of_words = np.fromiter(map(hashes.__getitem__, words), np.uint64, len(words))
-    n_grams = of_words[: len(words) - n + 1].copy()
+    n_grams = of_words[: len(of_words) - n + 1].copy()
     for i in range(1, n):
-        n_grams = n_grams * _MULTIPLIER + of_words[i : len(words) - n + 1 + i]
+        n_grams = n_grams * _MULTIPLIER + of_words[i : len(of_words) - n + 1 + i]
         n_grams ^= n_grams >> np.uint64(32)  # so that the order of the words counts in every bit
     return n_grams * _MIXER
 
 
-def shingles(words: Sequence[str], n: int, hashes: WordHashes) -> Hashes:
-    """The set of n-grams, sorted; of fewer than n words, all of them are one n-gram; of none the set is empty."""
-    n_grams = hash_n_grams(words, min(n, len(words)), hashes) if words else np.empty(0, np.uint64)
-    n_grams.sort()
-    return n_grams[np.diff(n_grams, prepend=~n_grams[:1]) != 0]  # np.unique, in a fifth of its time
+def shingle_sets(texts: Sequence[bytes], n: int) -> list[Hashes]:
+    """The set of n-grams of each text, sorted; fewer than n words are one n-gram, and of none the set is empty."""
+    of_words, ends = hash_words(texts)
+    n_grams = hash_n_grams(of_words, n)
+    sets: list[Hashes] = []
+    for start, end in itertools.pairwise(ends.tolist()):
+        n_words = end - start
+        mine = n_grams[start : end - n + 1] if n_words >= n else hash_n_grams(of_words[start:end], max(n_words, 1))
+        mine = np.sort(mine)
+        is_new = np.ones(len(mine), np.bool_)
+        np.not_equal(mine[1:], mine[:-1], out=is_new[1:])
+        sets.append(mine[is_new])
+    return sets
 
 
 def jaccards(one: Hashes, others: Sequence[Hashes]) -> NDArray[np.float64]:

@@ -15,6 +15,8 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 """A run of letters and digits; of scripts that put no spaces between words (Chinese, Thai, ...), one character."""
 
+_SPACED = bytes(code if chr(code).isalnum() or chr(code) == "_" else ord(" ") for code in range(128)) + bytes(128)
+
 Field = Literal["all", "prompt", "answer"]
 
 
@@ -73,7 +75,16 @@ def normalise(text: str) -> str:
 
 def find_words(normalised: str) -> list[str]:
     """Its words, without punctuation."""
+    if normalised.isascii():  # the same, in half the time
+        return normalised.encode().translate(_SPACED).decode().split()
     return _WORD.findall(normalised)
+
+
+def spaced_words(normalised: str) -> bytes:
+    """Its words in UTF-8 with spaces between, some of them more than one; empty where there is no word."""
+    if normalised.isascii():
+        return normalised.encode().translate(_SPACED).strip(b" ")
+    return " ".join(_WORD.findall(normalised)).encode("utf-8", "surrogatepass")
 
 
 def dropped(row: Row, reason: str, detail: str) -> Rejection:

@@ -164,7 +164,6 @@ class _Items:
         self.n = 0
         self._config = config
         self._shingles = _shingles
-        self._hashes = _shingles.WordHashes()
         self._texts: list[tuple[str, str]] = []  # id of the item, its words with one space between
         self._short: dict[str, str] = {}  # a whole question of too few words, to its item
         self._found: dict[int, list[tuple[Hashes, int]]] = {}  # n to the hashes of each text
@@ -184,9 +183,13 @@ class _Items:
 
     def _add(self, id: str, words: list[str]) -> None:
         n = min(self._config.n, len(words))
-        hashes = self._shingles.hash_n_grams(words, n, self._hashes)
+        hashes = self._hash(words, n)
         self._found.setdefault(n, []).append((hashes, len(self._texts)))
         self._texts.append((id, " ".join(words)))
+
+    def _hash(self, words: list[str], n: int) -> "Hashes":
+        of_words, _ = self._shingles.hash_words([" ".join(words).encode("utf-8", "surrogatepass")])
+        return self._shingles.hash_n_grams(of_words, n)
 
     def close(self) -> None:
         """Sort what was added, so that it can be found; of equal n-grams the first item's."""
@@ -214,7 +217,7 @@ class _Items:
         import numpy as np
 
         place = self._places[n]
-        hashes = self._shingles.hash_n_grams(words, n, self._hashes)
+        hashes = self._hash(words, n)
         at = np.minimum(np.searchsorted(place.hashes, hashes), len(place.hashes) - 1)
         for start in np.flatnonzero(place.hashes[at] == hashes).tolist():
             id, text = self._texts[place.texts[at[start]]]

@@ -12,7 +12,6 @@ text without a word is dropped only for an equal one. Where rows are equal the f
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,12 +20,15 @@ from pydantic import Field
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Rejection
 from datagen.filter import Row
-from datagen.filter._texts import TextParams, dropped, find_words, normalise, text_of
+from datagen.filter._texts import TextParams, dropped, normalise, text_of
 
 if TYPE_CHECKING:
     from datagen.filter._candidates import Index
 
 log = logging.getLogger(__name__)
+
+BLOCK = 512  # rows signed at once
+BLOCK_CHARS = 2**21  # of them, fewer rows where they are long
 
 
 class Config(TextParams):
@@ -69,8 +71,8 @@ def near_duplicates(config: Config, rows: Iterable[Row | Rejection], against: Pa
             f"give more, or ask for less (got {config.n_hashes})"
         )
     with ExitStack() as files:
-        index = _candidates.Index(files, *bands, config.seed)
-        _fill(index, rows, config)
+        index = _candidates.Index(files, bands[0])
+        _fill(index, rows, bands, config)
         log.info("near_duplicates: %d rows signed, %d bands of %d", index.n, *bands)
         found = _candidates.find_duplicates(index, config.threshold, config.max_compared)
         if n_crowded := int(found.crowded.sum()):
@@ -97,14 +99,22 @@ def near_duplicates(config: Config, rows: Iterable[Row | Rejection], against: Pa
             number += 1
 
 
-def _fill(index: "Index", rows: Iterable[Row | Rejection], config: Config) -> None:
-    from datagen.filter import _shingles
+def _fill(index: "Index", rows: Iterable[Row | Rejection], bands: tuple[int, int], config: Config) -> None:
+    """Sign the rows, a chunk after the other."""
+    from datagen.filter._shingles import sign_texts
 
-    hashes = _shingles.WordHashes()
+    ids: list[str] = []
+    texts: list[str] = []
+    n_chars = 0
     for row in rows:
-        if not isinstance(row, Rejection):
-            text = normalise(text_of(row, config.field))
-            digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            words = find_words(text) or [text]  # of a text without a word the whole is one
-            index.add(row.id, digest, _shingles.shingles(words, config.shingle_words, hashes))
+        if isinstance(row, Rejection):
+            continue
+        ids.append(row.id)
+        texts.append(normalise(text_of(row, config.field)))
+        n_chars += len(texts[-1])
+        if len(ids) == BLOCK or n_chars > BLOCK_CHARS:
+            index.add(ids, sign_texts(texts, config.shingle_words, *bands, config.seed))
+            ids, texts, n_chars = [], [], 0
+    if ids:
+        index.add(ids, sign_texts(texts, config.shingle_words, *bands, config.seed))
     index.close()

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -11,7 +12,9 @@ import pytest
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Document, Message, Prompt, Rejection, Trace
 from datagen.filter import Row, _candidates
-from datagen.filter._shingles import WordHashes, choose_bands, jaccards, shingles, sign
+from datagen.filter import near_duplicates as module
+from datagen.filter._shingles import choose_bands, hash_words, jaccards, shingle_sets, sign
+from datagen.filter._texts import find_words, normalise, spaced_words
 from datagen.filter.near_duplicates import Config, near_duplicates
 
 THRESHOLD = 0.8
@@ -85,9 +88,11 @@ def test_against_every_pair():
 def test_the_result_does_not_depend_on_how_the_work_is_cut(monkeypatch: pytest.MonkeyPatch):
     rows = documents([" ".join(words) for words in random_texts(600, seed=8)])
     whole = dropped(rows)
-    monkeypatch.setattr(_candidates, "BLOCK", 7)
+    monkeypatch.setattr(module, "BLOCK", 7)
     monkeypatch.setattr(_candidates, "PART", 50)
     assert dropped(rows) == whole and len(whole) > 50
+    monkeypatch.setattr(module, "BLOCK_CHARS", 1)
+    assert dropped(rows) == whole
 
 
 def test_rows_added_at_the_end_change_none_before():
@@ -185,7 +190,7 @@ def test_bands_are_the_most_selective_that_reach_the_recall():
 def test_equal_values_of_two_signatures_are_as_frequent_as_the_jaccard_says():
     """Of 4,096 hash functions; Broder's equality, within 4 standard errors."""
     words = [f"w{i}" for i in range(300)]
-    sets = [shingles(words[start : start + 200], 1, WordHashes()) for start in (0, 20, 100)]
+    sets = shingle_sets([" ".join(words[start : start + 200]).encode() for start in (0, 20, 100)], 1)
     signatures = sign(sets, 4096, seed=3)
     for other, common in ((1, 180), (2, 100)):
         expected = common / (400 - common)
@@ -195,7 +200,39 @@ def test_equal_values_of_two_signatures_are_as_frequent_as_the_jaccard_says():
 
 
 def test_shingles_know_the_order_of_words():
-    hashes = WordHashes()
-    assert len(shingles(list("abcabca"), 3, hashes)) == 3
-    assert not np.intersect1d(shingles(list("abc"), 3, hashes), shingles(list("acb"), 3, hashes)).size
-    assert shingles(list("ab"), 3, hashes).size == 1  # fewer words than n are one
+    sets = shingle_sets([b"a b c a b c a", b"a b c", b"a c b", b"a b", b""], 3)
+    assert [len(one) for one in sets] == [3, 1, 1, 1, 0]  # fewer words than n are one
+    assert len(set(sets[1].tolist() + sets[2].tolist() + sets[3].tolist())) == 3
+    assert sets[1][0] in sets[0]
+
+
+def test_words_have_one_hash_wherever_they_stand_and_others_another():
+    """Words of 1 to 200 bytes that differ in one, at an end or in the middle; oracle: Python's own comparison."""
+    spread = random.Random(7)
+    stems = [
+        "".join(spread.choice("ab\u00e9\u6c34_7") for _ in range(n)) for n in (*range(1, 20), 63, 64, 65, 128, 200)
+    ]
+    words = {word for stem in stems for word in (stem, f"{stem}a", f"b{stem}", f"{stem[: len(stem) // 2]}c{stem}")}
+    drawn = [spread.choices(sorted(words), k=spread.randrange(30)) for _ in range(300)]
+    hashes, firsts = hash_words([" ".join(one).encode() for one in drawn])
+    assert np.diff(firsts).tolist() == [len(one) for one in drawn] and len(hashes) == firsts[-1]
+    of_word: defaultdict[str, set[int]] = defaultdict(set)
+    for word, hash in zip((word for one in drawn for word in one), hashes.tolist(), strict=True):
+        of_word[word].add(hash)
+    assert all(len(one) == 1 for one in of_word.values()) and len(of_word) == len(words)
+    assert len(set.union(*of_word.values())) == len(words)
+
+
+@pytest.mark.parametrize(
+    "characters", ["aZ09_ .,;-(|\t\x1c\x7f", "aZ09_ .,\u00e9\u00a0\u6c34\u0e01\u2019\U0001f600\ud800"]
+)
+def test_words_in_bytes_are_those_of_the_regular_expression(characters: str):
+    """ASCII, where words are cut by a table, and other texts."""
+    spread = random.Random(8)
+    for _ in range(500):
+        text = normalise("".join(spread.choices(characters, k=40)))
+        expected = [
+            one for part in re.findall(r"\w+", text) for one in re.findall("[\u6c34\u0e01]|[^\u6c34\u0e01]+", part)
+        ]
+        assert find_words(text) == expected
+        assert spaced_words(text).decode("utf-8").split() == expected
