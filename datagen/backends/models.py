@@ -22,6 +22,7 @@ from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from datagen.contracts.dataset import content_hash, write_json
 from datagen.contracts.errors import MissingError
@@ -62,21 +63,32 @@ def find_model(name: str) -> str | None:
     return f"hub commit {commit[:12]}" if commit else None
 
 
-def resolve_model(name: str) -> Model:
+def resolve_model(name: str, revision: str = "") -> Model:
     """The model of that name, converted or downloaded where it wasn't yet.
 
+    Args:
+        name: see above.
+        revision: the Hub's commit, branch or tag; of a model that lies here the hash of its files, or the start of it.
+
     Raises:
-        MissingError: there is none, or it isn't complete; the message says how to get it.
+        MissingError: there is none, it isn't complete, or it has another revision; the message says how to get it.
     """
     if name == EMBEDDED:
-        return _embedded()
+        return _checked(_embedded(), revision)
     folder = Path(name)
     if (folder / "config.json").is_file():
-        return Model(name=folder.resolve().name, revision=_folder_revision(folder), folder=folder)
-    if commit := _hub_commit(name):
+        model = Model(name=folder.resolve().name, revision=_folder_revision(folder), folder=folder)
+        return _checked(model, revision)
+    if commit := _hub_commit(name, revision):
         return Model(name=name, revision=commit, folder=_download(name, commit))
     what = "is no folder with a config.json" if folder.exists() else "is neither a folder nor a model of the Hub"
     raise MissingError(f"model {name!r} {what}, or the Hub cannot be reached; {EMBEDDED!r} comes with `make setup`")
+
+
+def _checked(model: Model, revision: str) -> Model:
+    if not model.revision.startswith(revision):
+        raise MissingError(f"{model.folder}: has the revision {model.revision}, not {revision!r}; name that, or none")
+    return model
 
 
 def _embedded() -> Model:
@@ -153,7 +165,7 @@ def _folder_revision(folder: Path) -> str:
     return revision
 
 
-def _hub_commit(name: str) -> str | None:
+def _hub_commit(name: str, revision: str = "") -> str | None:
     if not _HUB_NAME.fullmatch(name):
         return None
     try:
@@ -161,12 +173,13 @@ def _hub_commit(name: str) -> str | None:
         from huggingface_hub.utils import build_hf_headers
     except ModuleNotFoundError:
         return None
-    cached = try_to_load_from_cache(name, "config.json")
+    cached = try_to_load_from_cache(name, "config.json", revision=revision or None)
     if isinstance(cached, str):
         return Path(cached).parent.name
     if constants.HF_HUB_OFFLINE:
         return None
-    asked = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{name}", headers=build_hf_headers())
+    at = f"/revision/{quote(revision, safe='')}" if revision else ""
+    asked = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{name}{at}", headers=build_hf_headers())
     try:
         with urllib.request.urlopen(asked, timeout=HUB_TIMEOUT_S) as reply:  # huggingface_hub retries for half a minute
             return json.load(reply)["sha"]

@@ -83,8 +83,8 @@ def encode(trace: Trace, tokenizer: Any, end_tokens: frozenset[int]) -> Example:
     if trace.reasoning:
         answer["reasoning_content"] = trace.reasoning
     tools = json.loads(trace.prompt.tools) if trace.prompt.tools else None
-    prompt = _tokens(tokenizer, messages, tools, add_generation_prompt=True)
-    whole = _tokens(tokenizer, [*messages, answer], tools, add_generation_prompt=False)
+    prompt = chat_tokens(tokenizer, messages, tools, add_generation_prompt=True)
+    whole = chat_tokens(tokenizer, [*messages, answer], tools, add_generation_prompt=False)
     n_prompt = len(prompt)
     if whole[:n_prompt] != prompt:
         raise TemplateError("the chat template changes the prompt when the answer follows it")
@@ -102,7 +102,14 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
 
-def _tokens(tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_generation_prompt: bool) -> list[int]:
+def chat_tokens(
+    tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_generation_prompt: bool
+) -> list[int]:
+    """The messages, as `template_message` gives them, in the tokenizer's chat template.
+
+    Raises:
+        TemplateError: the template refuses them.
+    """
     import jinja2
 
     try:

@@ -5,6 +5,7 @@ code_execution           code by its asserts or by what it writes, in a sandbox
 instruction_constraints  verifiable instructions, as in IFEval and IFBench, strict or loose
 judge                    a language model with a rubric, asked twice with the order swapped
 math_answer              the final answer against the reference, by exact arithmetic and Math-Verify
+reward_model             a reward model or another sequence classifier of transformers
 self_consistency         the answer that most attempts at a prompt give
 short_answer             the answer against the reference: exact match, F1, or the cosine of embeddings
 """

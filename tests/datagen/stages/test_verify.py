@@ -234,7 +234,7 @@ def test_a_killed_run_leaves_nothing_and_its_rerun_equals_an_unbroken_one(tmp_pa
         (
             ["method=math_answers"],
             "method: no 'math_answers' in datagen.verify; there are by_row, code_execution, instruction_constraints, "
-            "judge, math_answer, self_consistency, short_answer",
+            "judge, math_answer, reward_model, self_consistency, short_answer",
         ),
         (["method=math_answer", "treshold=0.5"], "treshold: unknown parameter; did you mean threshold?"),
         (["method=math_answer", "timeout_s=0"], "timeout_s: Input should be greater than 0"),
