@@ -1,9 +1,9 @@
 """`datastill why ROW_ID`: what a row was made of, what was made of it, and where and why it was dropped.
 
 The id is looked for in every table of every dataset directory under --data and --models. A table's columns say what
-its rows are: a completion makes it a trace, a status a verdict, a reason a rejection, messages alone a prompt, a text a
-document, which is shown in the prompt's place. Only the rows of one prompt are read, so the answer takes as long as
-reading the id columns.
+its rows are: a completion makes it a trace, a status a verdict, a reason a rejection, a pass rate a prompt's scores,
+messages alone a prompt, a text a document, which is shown in the prompt's place. The columns of ids are read once, or
+twice where the id was cut short; then the rows of one prompt, in the files that hold them.
 """
 
 import argparse
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 N_AMBIGUOUS_SHOWN = 5
 _ATTEMPT = re.compile(r"(?P<prompt>.+)#\d+\.[0-9a-f]{8}")  # a trace's id, as datagen.contracts.records makes it
-_KINDS = {"completion": "trace", "status": "verdict", "reason": "rejection", "messages": "prompt", "text": "document"}
+_KINDS = {
+    "completion": "trace", "status": "verdict", "reason": "rejection", "pass_rate": "scores", "messages": "prompt",
+    "text": "document",
+}  # fmt: skip
+_IDS = ("id", "prompt_id")
+_FILE = "__file"
 _PROMPT = ("id", "family", "messages", "text", "reference", "constraints", "tools", "tests", "source", "info")
 _TRACE = ("id", "sample_index", "teacher", "seed", "request_key", "finish_reason", "n_prompt_tokens",
           "n_completion_tokens", "reasoning", "completion", "tool_calls", "score", "best")  # fmt: skip
@@ -42,7 +47,7 @@ class Table:
 
     dataset: Path
     name: str
-    rows: pl.LazyFrame
+    files: Sequence[Path]
     columns: frozenset[str]
 
     @property
@@ -50,10 +55,19 @@ class Table:
         """What its rows are."""
         return next((kind for column, kind in _KINDS.items() if column in self.columns), "other")
 
-    def find(self, condition: pl.Expr) -> list[Row]:
-        """The rows that meet `condition`, each with the place where it stands."""
+    def ids(self, condition: Callable[[pl.Expr], pl.Expr]) -> pl.LazyFrame:
+        """The ids of rows that have one which meets `condition`, and the file of each."""
+        names = [name for name in _IDS if name in self.columns]
+        rows = pl.scan_parquet(list(self.files), include_file_paths=_FILE).select(*names, _FILE)
+        missing = [pl.lit(None, pl.String).alias(name) for name in _IDS if name not in names]
+        return rows.filter(_any(condition, names)).with_columns(missing).select(*_IDS, _FILE)
+
+    def rows(self, files: Iterable[str], condition: Callable[[pl.Expr], pl.Expr]) -> list[Row]:
+        """The rows in these files that have an id which meets `condition`, each with the place where it stands."""
+        meets = _any(condition, [name for name in _IDS if name in self.columns])
+        found = pl.scan_parquet(list(files), parallel="prefiltered").filter(meets).collect()
         place = {"dataset": self.dataset.as_posix(), "table": self.name}
-        return [place | row for row in self.rows.filter(condition).collect().iter_rows(named=True)]
+        return [place | row for row in found.iter_rows(named=True)]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -89,16 +103,12 @@ def follow(id: str, data: Path, models: Path) -> dict[str, Any]:
     if not datasets:
         raise DataError(f"{data}: no dataset directory here; name the folder that holds them with --data")
     tables = [table for dataset in datasets for table in _tables(dataset)]
-    id = _full_id(id, tables)
+    id, prompt_id, found = _look_up(id, tables)
     rows: dict[str, list[Row]] = {kind: [] for kind in (*_KINDS.values(), "other")}
-    prompt_id = _prompt_id(id, tables)
-    for table in tables:
-        if "prompt_id" in table.columns:
-            rows[table.kind] += table.find(pl.col("prompt_id") == prompt_id)
-    named = [id, prompt_id, *(row["id"] for row in rows["trace"])]
-    for table in tables:
-        if "prompt_id" not in table.columns:
-            rows[table.kind] += table.find(pl.col("id").is_in(named) | pl.col("id").str.starts_with(f"{prompt_id}#"))
+    of_prompt = _of(prompt_id, id)
+    for table, ids in zip(tables, found, strict=True):
+        if files := ids.filter(_any(of_prompt, _IDS))[_FILE].unique(maintain_order=True).to_list():
+            rows[table.kind] += table.rows(files, of_prompt)
     attempts = dict.fromkeys(
         row["id"]
         for kind in ("trace", "verdict", "rejection")
@@ -114,6 +124,7 @@ def follow(id: str, data: Path, models: Path) -> dict[str, Any]:
         "prompt": {"id": prompt_id} | ({name: prompts[0].get(name) for name in _PROMPT} if prompts else {}),
         "prompt_in": [row["dataset"] for row in sources],
         "repairs": [row for row in rows["other"] if "old_reference" in row],
+        "scores": rows["scores"],
         "rejections": [row for row in rows["rejection"] if row["id"] not in attempts],
         "attempts": [_attempt(one, rows, manifests) for one in attempts],
         "datasets": {
@@ -148,44 +159,53 @@ def _tables(dataset: Path) -> Iterator[Table]:
     for file in sorted(dataset.glob("*.parquet")):
         files.setdefault("part" if file.stem.startswith("part-") else file.stem, []).append(file)
     for name, parts in files.items():
-        rows = pl.scan_parquet(parts, parallel="prefiltered")
-        columns = frozenset(rows.collect_schema().names())
-        if "id" in columns:
-            yield Table(dataset=dataset, name=name, rows=rows, columns=columns)
+        columns = frozenset(pl.read_parquet_schema(parts[0]))
+        if not columns.isdisjoint(_IDS):
+            yield Table(dataset=dataset, name=name, files=parts, columns=columns)
 
 
-def _ids(tables: Iterable[Table], condition: Callable[[pl.Expr], pl.Expr]) -> set[str]:
-    """Every id, and every prompt's id that a trace names, that meets `condition`."""
-    columns = [
-        table.rows.select(name).filter(condition(pl.col(name))).unique()
-        for table in tables
-        for name in ("id", "prompt_id")
-        if name in table.columns
-    ]
-    return {id for column in pl.collect_all(columns) for id in column.to_series()}
+def _look_up(id: str, tables: Sequence[Table]) -> tuple[str, str, list[pl.DataFrame]]:
+    """The whole id, the prompt that it belongs to, and of each table the ids that start with the prompt's.
+
+    A start of an id stands for the one that has it; of a prompt and its traces, for the prompt. The prompt of a trace
+    is what its row says, that of a failed request what its id says.
+    """
+    start = _prompt_in(id)
+    found = pl.collect_all([table.ids(lambda column: column.str.starts_with(start)) for table in tables])
+    whole = _full_id(id, found, tables)
+    named = (frame.filter(id=whole)["prompt_id"].drop_nulls() for frame in found)
+    prompt_id = next((ids[0] for ids in named if len(ids)), _prompt_in(whole))
+    if not prompt_id.startswith(start):  # the id was cut behind the prompt's: its other attempts start otherwise
+        found = pl.collect_all([table.ids(_of(prompt_id, whole)) for table in tables])
+    return whole, prompt_id, found
 
 
-def _full_id(id: str, tables: Sequence[Table]) -> str:
-    """`id` where a row has it, else the one that starts with it; of a prompt and its traces, the prompt."""
-    if _ids(tables, lambda column: column == id):
+def _any(condition: Callable[[pl.Expr], pl.Expr], columns: Iterable[str]) -> pl.Expr:
+    return pl.any_horizontal(condition(pl.col(name)) for name in columns)
+
+
+def _of(prompt_id: str, id: str) -> Callable[[pl.Expr], pl.Expr]:
+    """Whether an id is the prompt's, one of its attempts' as their ids name it, or this one."""
+    return lambda column: column.is_in([prompt_id, id]) | column.str.starts_with(f"{prompt_id}#")
+
+
+def _full_id(id: str, found: Iterable[pl.DataFrame], tables: Iterable[Table]) -> str:
+    ids = {one for frame in found for name in _IDS for one in frame[name] if one is not None and one.startswith(id)}
+    if id in ids:
         return id
-    found = _ids(tables, lambda column: column.str.starts_with(id))
-    found -= {one for one in found if (match := _ATTEMPT.fullmatch(one)) and match["prompt"] in found}
-    if not found:
+    ids -= {one for one in ids if (prompt := _prompt_in(one)) != one and prompt in ids}
+    if not ids:
         places = ", ".join(dict.fromkeys(table.dataset.as_posix() for table in tables))
         raise DataError(f"no row {id!r}, and none whose id starts with it, in {places}; --data names another place")
-    if len(found) > 1:
-        shown = ", ".join(sorted(found)[:N_AMBIGUOUS_SHOWN])
-        more = f" and {len(found) - N_AMBIGUOUS_SHOWN} more" if len(found) > N_AMBIGUOUS_SHOWN else ""
-        raise ParamsError(f"{len(found)} rows start with {id!r}: {shown}{more}; type more of the id")
-    return found.pop()
+    if len(ids) > 1:
+        shown = ", ".join(sorted(ids)[:N_AMBIGUOUS_SHOWN])
+        more = f" and {len(ids) - N_AMBIGUOUS_SHOWN} more" if len(ids) > N_AMBIGUOUS_SHOWN else ""
+        raise ParamsError(f"{len(ids)} rows start with {id!r}: {shown}{more}; type more of the id")
+    return ids.pop()
 
 
-def _prompt_id(id: str, tables: Iterable[Table]) -> str:
-    """The prompt that `id` belongs to: a trace's row names it, a failed request's id holds it."""
-    for table in tables:
-        if "prompt_id" in table.columns and (found := table.find(pl.col("id") == id)):
-            return found[0]["prompt_id"]
+def _prompt_in(id: str) -> str:
+    """The prompt that the id of a trace names; any other id is its own."""
     match = _ATTEMPT.fullmatch(id)
     return match["prompt"] if match else id
 
@@ -210,6 +230,8 @@ def _tree(way: Mapping[str, Any]) -> "Tree":
         tree.add(_line("reference", prompt["reference"]))
     for repair in way["repairs"]:
         tree.add(_line("reference", _repair(repair)))
+    for row in way["scores"]:
+        tree.add(_line("difficulty", _difficulty(row)))
     for row in way["rejections"]:
         tree.add(_dropped(row))
     for attempt in way["attempts"]:
@@ -225,6 +247,11 @@ def _repair(row: Mapping[str, Any]) -> str:
     second = f", {row['second_source']} says {row['second']}" if row["second"] is not None else ""
     end = f"{row['old_reference']} became {row['new_reference']}" if row["case"] == "repaired" else row["case"]
     return f"{end} in {row['dataset']}: {votes}{second}"
+
+
+def _difficulty(row: Mapping[str, Any]) -> str:
+    varied = f", coefficient of variation {row['cv']:.3g}" if row["cv"] is not None else ""
+    return f"{row['n_passes']} of {row['n_attempts']} attempts pass, mean score {row['mean_score']:.3g}{varied}"
 
 
 def _ending(attempt: Mapping[str, Any]) -> "Text":

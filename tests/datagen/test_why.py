@@ -13,6 +13,7 @@ from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.records import Prompt, Trace
 from datagen.contracts.stage import main
 from datagen.stages.filter import STAGE as FILTER
+from datagen.stages.select import STAGE as SELECT
 
 DATASTILL = Path(sys.executable).with_name("datastill")
 
@@ -137,3 +138,35 @@ def test_a_score_and_whether_it_was_the_best_are_shown(tmp_path: Path):
     shown = why(tmp_path, "p").stdout.split("attempt")[1:]
     assert ["not the best" in one for one in shown] == [True, False, False]
     assert ["score     1, the best" in one for one in shown] == [False, True, False]
+
+
+def test_what_select_said_of_a_prompt_and_its_attempts_is_shown(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One of two attempts passes: the scores 1 and 0 vary by as much as their mean."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    shutil.copytree(pipeline / "data", tmp_path / "data")
+    data = tmp_path / "data"
+    settings = ["--set", "method=by_difficulty", "min_pass_rate=0.6"]
+    assert main(SELECT, ["--verified", str(data / "verified"), "--out", str(data / "selected"), *settings]) == 0
+    found = way(tmp_path, "p3")
+    assert [(row["n_passes"], row["n_attempts"], row["cv"]) for row in found["scores"]] == [(1, 2, 1.0)]
+    passed, failed, _ = found["attempts"]
+    assert [(r["stage"], r["reason"]) for r in passed["rejections"]] == [("select", "too_hard")]
+    assert [r["stage"] for r in failed["rejections"]] == ["verify", "select"]
+    assert "1 of 2 attempts pass, mean score 0.5, coefficient of variation 1" in why(tmp_path, "p3").stdout
+
+
+def test_ids_of_users_are_found_among_many_files(tmp_path: Path):
+    """Rows of three shards, each with an id that does not name its prompt; of two prompts one starts like the other."""
+    prompts = [Prompt(id=name, messages=[{"role": "user", "content": "?"}]) for name in ("p", "pq")]
+    with DatasetWriter(tmp_path / "data" / "traces", Trace, {"stage": "traces"}) as writer:
+        for index in range(3 * 2048):
+            writer.read()
+            writer.write(Trace(id=f"row-{index}", prompt=prompts[index in (0, 5000)], completion=str(index)))
+    assert len(list((tmp_path / "data" / "traces").glob("part-*"))) == 3
+    found = way(tmp_path, "row-5000")
+    assert found["prompt"]["id"] == "pq"
+    assert [one["id"] for one in found["attempts"]] == ["row-0", "row-5000"]
+    assert [one["completion"] for one in way(tmp_path, "pq")["attempts"]] == ["0", "5000"]
+    assert way(tmp_path, "row-614")["id"] == "row-614"
