@@ -15,13 +15,19 @@ STEPS = {  # of the funnel: title, and what went on
     "verified": ("Verified", "kept"),
     "student": ("Trained on", "rows"),
 }
+BETWEEN = {"select": "Selected", "filter": "Filtered"}  # stage to title, of other steps
 
 
 def funnel(steps: Mapping[str, Step]) -> str:
     """What went on and what was dropped at each step, as wide as the answers are many."""
     n_answers = max(1, steps["traces"].n_in)
     rows = "".join(
-        _step(*STEPS[name], step, 1.0 if name == "prompts" else step.n_in / n_answers) for name, step in steps.items()
+        _step(
+            *STEPS.get(name, (BETWEEN.get(step.stage, text(name)), "kept")),
+            step,
+            1.0 if name == "prompts" else step.n_in / n_answers,
+        )
+        for name, step in steps.items()
     )
     return section(
         "From prompts to the training set",

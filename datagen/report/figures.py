@@ -16,6 +16,7 @@ import polars as pl
 
 from datagen.contracts.dataset import read_manifest
 from datagen.contracts.errors import DataError
+from datagen.lineage import by_flow, find_directories, trace_back
 
 Z_95 = 1.959964  # the normal distribution's 97.5 % point
 ALL = "all families"
@@ -40,6 +41,7 @@ class Step:
     n_in: int
     n_out: int
     reasons: Mapping[str, int] = field(default_factory=dict)
+    stage: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,8 @@ class Figures:
     """What the page shows; what is empty is left out.
 
     Attributes:
-        steps: of the funnel: `prompts`, `traces`, `verified`, and `student` where one was trained.
+        steps: of the funnel: `prompts`, `traces`, `verified`, what lies between, each by the name of its directory, and
+            `student` where one was trained.
         rates: who ("teacher", "before", "after") to family (or `ALL`) to rate.
         gain: of the verified rate by training, in [-1, 1]: `mean`, and `low` and `high`, the ends of its 95 % interval.
         tokens: of the prompts and of the answers in the traces.
@@ -109,7 +112,9 @@ def count(datasets: Mapping[str, Path], run_metrics: Path | None) -> Figures:
     """Everything that the page shows.
 
     Args:
-        datasets: `prompts`, `traces` and `verified`, and any of `prompts_heldout`, `student` and `evaluation`.
+        datasets: `prompts`, `traces` and `verified`, and any of `prompts_heldout`, `student` and `evaluation`; and
+            `between`, a folder of datasets, of which those count that the student was made of, or where there is none
+            the last.
         run_metrics: folder that holds `NAME.run.json` of the runs that were measured.
 
     Raises:
@@ -120,7 +125,7 @@ def count(datasets: Mapping[str, Path], run_metrics: Path | None) -> Figures:
     families = [family for family in teacher if family != ALL][:MAX_FAMILIES]
     judged_student = manifests["evaluation"]["figures"] if "evaluation" in manifests else None
     return Figures(
-        steps={name: _step(manifests[name], note) for name, note in _notes(datasets, manifests).items()},
+        steps=_steps(datasets, manifests),
         rates={"teacher": teacher} | (_student_rates(judged_student) if judged_student else {}),
         gain=judged_student["difference"] if judged_student else None,
         samples=samples(datasets["verified"], families),
@@ -156,9 +161,35 @@ def _notes(datasets: Mapping[str, Path], manifests: Mapping[str, Mapping[str, An
     return notes
 
 
+def _steps(datasets: Mapping[str, Path], manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Step]:
+    steps = {name: _step(manifests[name], note) for name, note in _notes(datasets, manifests).items()}
+    student = steps.pop("student", None)
+    for dataset in _between(datasets):
+        manifest = read_manifest(dataset)
+        name = dataset.name if dataset.name not in steps else dataset.as_posix()
+        steps[name] = _step(manifest, f"method {manifest.get('method')}")
+    return steps | ({"student": student} if student else {})
+
+
+def _between(datasets: Mapping[str, Path]) -> list[Path]:
+    """The datasets of the folder `between` that the student, or else the last of them, was made of, in their order."""
+    if "between" not in datasets:
+        return []
+    known = {path.resolve() for name, path in datasets.items() if name != "between"}
+    folder = [one for one in find_directories(datasets["between"]) if "record" in read_manifest(one)]
+    flow = [one for one in by_flow([*folder, datasets["verified"]]) if one.resolve() not in known]
+    if not flow:
+        raise DataError(f"{datasets['between']}: holds no dataset directory; leave --between out")
+    end = datasets.get("student", flow[-1])
+    made_of = {Path(step.dataset).resolve() for step in trace_back(end, [*folder, datasets["verified"]])} - known
+    return [one for one in flow if one.resolve() in made_of]
+
+
 def _step(manifest: Mapping[str, Any], note: str) -> Step:
     rows = manifest["rows"]
-    return Step(note=note, n_in=rows["in"], n_out=rows["out"], reasons=manifest["rejected"])
+    return Step(
+        note=note, n_in=rows["in"], n_out=rows["out"], reasons=manifest["rejected"], stage=manifest.get("stage", "")
+    )
 
 
 def _student_rates(figures: Mapping[str, Any]) -> dict[str, dict[str, Rate]]:

@@ -7,6 +7,7 @@ from typing import Any
 from datagen.contracts.dataset import content_hash, replace_directory, write_json
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, main
+from datagen.lineage import find_directories
 from datagen.report.figures import ALL, count
 from datagen.report.page import render
 
@@ -34,7 +35,9 @@ def run(run: Run) -> dict[str, Any]:
         for family, rate in by_family.items()
     ]
     write_json(writing / "families.json", plotted)
-    hashes = {name: content_hash(path) for name, path in made_of.items()}
+    between = made_of.pop("between", None)
+    others = {f"between/{path.name}": path for path in find_directories(between)} if between else {}
+    hashes = {name: content_hash(path) for name, path in (made_of | others).items()}
     write_json(writing / "manifest.json", {"format": "datastill", "stage": run.name, "inputs": hashes})
     replace_directory(writing, run.out)
     return {"verified": figures.steps["verified"].n_out, "families": len(figures.rates["teacher"].keys() - {ALL})}
@@ -50,6 +53,7 @@ STAGE = Stage(
     },
     optional_inputs={
         "prompts_heldout": "dataset of the Prompts that the student was judged on",
+        "between": "folder of datasets made on the way to the student, such as what select and filter wrote",
         "student": "folder that train_lm wrote",
         "evaluation": "dataset that evaluate_lm wrote",
         "run_metrics": "folder with the NAME.run.json of the stages, where they were measured",

@@ -10,7 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from datagen.contracts.dataset import content_hash
+from datagen.contracts.stage import main
 from datagen.report.figures import ALL, judged, rates, samples, sources, unseen
+from datagen.stages.select import STAGE as SELECT
 from tests.datagen.conftest import HOSTILE, write_pipeline
 
 INPUTS = ("prompts", "traces", "verified")
@@ -53,6 +56,27 @@ def page(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("page") / "report"
     report(pipeline, out, *STUDENT)
     return (out / "index.html").read_text()
+
+
+def test_what_lies_between_is_a_step_of_the_funnel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of two selections the student saw one; by hand, all 6 answers of middle difficulty were kept, or none."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    write_pipeline(tmp_path)
+    between, verified = tmp_path / "between", tmp_path / "data" / "verified"
+    for name, bound in (("unused", "max_pass_rate=0.5"), ("chosen", "min_pass_rate=0.6")):
+        settings = ["--out", str(between / name), "--set", "method=by_difficulty", bound]
+        assert main(SELECT, ["--verified", str(verified), *settings]) == 0
+    student = tmp_path / "models" / "student" / "manifest.json"
+    manifest = json.loads(student.read_text())
+    student.write_text(json.dumps(manifest | {"inputs": {"traces": content_hash(between / "chosen")}}))
+    report(tmp_path, tmp_path / "report", *STUDENT, "--between", "between")
+    text = Page((tmp_path / "report" / "index.html").read_text()).text
+    assert text.count("Selected") == 1 and "too_hard" in text
+    assert text.index("Verified") < text.index("Selected") < text.index("Trained on")
+    report(tmp_path, tmp_path / "last", "--between", "between")  # no student: what was made last
+    assert "Selected" in Page((tmp_path / "last" / "index.html").read_text()).text
+    ran = run(tmp_path, tmp_path / "none", "--between", "models")
+    assert ran.returncode == 3 and "leave --between out" in ran.stderr
 
 
 def test_a_run_without_an_answer_is_shown_too(tmp_path: Path):
