@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     verdicts = _judge(rows)
     seconds = time.perf_counter() - start
     changed = [row | {"code": code} for row in rows for code in mutants(row["code"], options.mutants, generator)]
-    plain = list(in_order(map(_plain_run, changed), n_workers()))
+    plain = list(in_order(map(_plain_run, changed), n_workers(), may_start_processes=True))
     found = _judge(changed)
     pairs = Counter(zip(plain, (one.status == "pass" for one in found), strict=True))
     not_passed = [one for one in verdicts if one.status != "pass"]

@@ -11,14 +11,15 @@ short_answer             the answer against the reference: exact match, F1, or t
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from datagen.contracts.records import Trace, Verdict
+if TYPE_CHECKING:  # workers of the pool import this package and no records
+    from datagen.contracts.records import Trace, Verdict
 
 
 class VerifyMethod(Protocol):
     """The function that a method module is named after."""
 
-    def __call__(self, config: Any, traces: Iterable[Trace]) -> Iterator[Verdict]:
+    def __call__(self, config: Any, traces: "Iterable[Trace]") -> "Iterator[Verdict]":
         """One verdict a trace, in order, reading ahead by a bounded number of traces."""
         ...

@@ -14,6 +14,7 @@ What it is kept from, and by what (docs/sandbox.md tells what was tried):
 There is no second way: where bubblewrap is missing or cannot start, nothing is run.
 """
 
+import ctypes
 import importlib.util
 import io
 import marshal
@@ -75,6 +76,7 @@ _CLONE_THREAD = 0x10000  # linux/sched.h
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
 _X32_BIT = 0x40000000  # calls of the x32 interface have numbers from here
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000  # linux/seccomp.h
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _FILTER_MODE = 22, 38, 2  # linux/prctl.h, linux/seccomp.h
 
 
 def start(
@@ -167,6 +169,24 @@ def seccomp_filter() -> bytes:
         code += [(equal, 0, 1, number), (end, 0, 0, _EPERM)]
     code.append((end, 0, 0, _ALLOW))
     return b"".join(struct.pack("HBBI", *one) for one in code)
+
+
+def refuse_processes() -> None:
+    """Refuse this thread, and those that it starts, what the filter refuses: above all, starting a process.
+
+    Raises:
+        MissingError: the filter does not know this machine.
+        OSError: the kernel does not take it.
+    """
+    if platform.machine() not in _REFUSED:
+        known = " and ".join(_REFUSED)
+        raise MissingError(f"checks run on {known} alone, whose system calls the filter knows ({platform.machine()})")
+    code = ctypes.create_string_buffer(filter_bytes := seccomp_filter(), len(filter_bytes))
+    program = struct.pack("HxxxxxxP", len(filter_bytes) // 8, ctypes.addressof(code))  # struct sock_fprog
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for option, value, given in ((_PR_SET_NO_NEW_PRIVS, 1, None), (_PR_SET_SECCOMP, _FILTER_MODE, program)):
+        if prctl(option, ctypes.c_ulong(value), given, ctypes.c_ulong(0), ctypes.c_ulong(0)):
+            raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")
 
 
 @contextmanager

@@ -77,7 +77,12 @@ def code_execution(config: Config, traces: Iterable[Trace]) -> Iterator[Verdict]
     Raises:
         MissingError: there is a row to judge, and no sandbox to run its code in.
     """
-    return in_order((_judge(trace, config) for trace in traces), n_workers(), ("datagen.verify.code_execution",))
+    return in_order(
+        (_judge(trace, config) for trace in traces),
+        n_workers(),
+        ("datagen.verify.code_execution",),
+        may_start_processes=True,
+    )
 
 
 def find_code(completion: str, names: Iterable[str] = ()) -> Code | None:

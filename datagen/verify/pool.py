@@ -5,10 +5,14 @@ when the check is queued or while the worker imports what it needs. One that run
 memory costs its own row and its worker, which is replaced. Time is the worker's CPU time, kept by the kernel, so that a
 busy machine does not turn answers into timeouts; a check that waits instead is killed by the wall clock.
 
+A check may start no process, unless its pool says so: a seccomp filter refuses it, so that a fork bomb is a check that
+fails and nothing outlives its worker. The pool is for functions of ours on texts of others; it keeps no code of others
+from files, the network or its parent: `code_execution` has a sandbox for that, and starts it from here.
+
 Workers are fresh interpreters rather than forks, so that no lock, thread or open file of the parent lives on in them.
 They end with the thread that started them, even by SIGKILL.
 
-Source: setrlimit(2) for RLIMIT_AS, prctl(2) for PR_SET_PDEATHSIG, setitimer(2) for ITIMER_PROF.
+Source: setrlimit(2) for RLIMIT_AS, prctl(2) for PR_SET_PDEATHSIG, setitimer(2) for ITIMER_PROF, seccomp(2).
 """
 
 import ctypes
@@ -33,10 +37,12 @@ from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
 from datagen.contracts.errors import ParamsError
+from datagen.verify import _sandbox
 
 MEMORY_BYTES = 4 * 2**30  # address space of a worker
 _WALL_S_PER_CPU_S = 10  # a machine may be that busy before a check is taken to wait for something
 _WINDOW = 1024  # rows read ahead, so that the others go on while one takes its time
+_MAX_RESULT_BYTES = 64 * 2**20  # what a check returns, pickled; the parent has to hold it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 T = TypeVar("T")
@@ -78,7 +84,9 @@ def n_workers() -> int:
     return int(named)
 
 
-def in_order(items: Iterable[T | Check[T]], n_workers: int, modules: Sequence[str] = ()) -> Generator[T, None, None]:
+def in_order(
+    items: Iterable[T | Check[T]], n_workers: int, modules: Sequence[str] = (), *, may_start_processes: bool = False
+) -> Generator[T, None, None]:
     """The items in order, checks replaced by what is concluded from them.
 
     At most `_WINDOW` items are held. Workers start when the first checks come, and end with the iterator, unless
@@ -88,10 +96,11 @@ def in_order(items: Iterable[T | Check[T]], n_workers: int, modules: Sequence[st
         items: answers that need no worker, and checks.
         n_workers: does not change the results.
         modules: imported by each worker before its first check, off the clock.
+        may_start_processes: whether a check may; where it does, ending them is its own affair.
     """
     window: deque[T | Check[T]] = deque()
     concluded: dict[Check[T], T] = {}
-    with _open_pool(n_workers, modules) as pool:
+    with _open_pool(n_workers, modules, may_start_processes) as pool:
 
         def collect(wait: bool) -> None:
             for check, result in pool.step(wait):
@@ -127,7 +136,7 @@ class KeptWorkers:
     """
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[int, tuple[str, ...]], _Pool] = {}
+        self._idle: dict[tuple[int, tuple[str, ...], bool], _Pool] = {}
 
     def __enter__(self) -> "KeptWorkers":
         return self
@@ -147,10 +156,10 @@ class KeptWorkers:
             _SERVING.reset(token)
 
     @contextmanager
-    def pool(self, n_workers: int, modules: Sequence[str]) -> Iterator["_Pool"]:
+    def pool(self, n_workers: int, modules: Sequence[str], may_start_processes: bool) -> Iterator["_Pool"]:
         """Workers for one call; one that ends before its checks did ends them."""
-        key = (n_workers, tuple(modules))
-        pool = self._idle.pop(key, None) or _Pool(n_workers, modules)  # a call inside a call gets others
+        key = (n_workers, tuple(modules), may_start_processes)
+        pool = self._idle.pop(key, None) or _Pool(*key)  # a call inside a call gets others
         with pool:
             yield pool
             if key not in self._idle:
@@ -161,23 +170,23 @@ _SERVING: ContextVar[KeptWorkers | None] = ContextVar("kept_workers", default=No
 
 
 @contextmanager
-def _open_pool(n_workers: int, modules: Sequence[str]) -> Iterator["_Pool"]:
-    kept = _SERVING.get()
-    with kept.pool(n_workers, modules) if kept else _Pool(n_workers, modules) as pool:
+def _open_pool(n_workers: int, modules: Sequence[str], may_start_processes: bool) -> Iterator["_Pool"]:
+    kept, key = _SERVING.get(), (n_workers, modules, may_start_processes)
+    with kept.pool(*key) if kept else _Pool(*key) as pool:
         yield pool
 
 
 class _Worker:
     """One process, and the check that it has."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str], may_start_processes: bool) -> None:
         self.connection, theirs = Pipe()
-        serve = (
-            "import sys; from datagen.verify import pool; pool.serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
-        )
+        serve = "import sys; from datagen.verify import pool; pool.serve(*map(int, sys.argv[1:4]), sys.argv[4:])"
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", serve, str(theirs.fileno()), str(os.getpid()), *modules],
+                [sys.executable, "-P", "-c", serve]
+                + [str(number) for number in (theirs.fileno(), os.getpid(), int(may_start_processes))]
+                + [*modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -227,9 +236,10 @@ class _Worker:
 class _Pool:
     """The workers and the checks that wait for one."""
 
-    def __init__(self, n_workers: int, modules: Sequence[str]) -> None:
+    def __init__(self, n_workers: int, modules: Sequence[str], may_start_processes: bool) -> None:
         self._n_workers = n_workers
         self._modules = modules
+        self._may_start_processes = may_start_processes
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._queue: deque[Check[Any]] = deque()
@@ -250,7 +260,7 @@ class _Pool:
 
     def keep(self) -> "_Pool":
         """Another pool that has this one's idle workers from now on."""
-        other = _Pool(self._n_workers, self._modules)
+        other = _Pool(self._n_workers, self._modules, self._may_start_processes)
         other._idle, self._idle = self._idle, []
         return other
 
@@ -277,7 +287,7 @@ class _Pool:
 
     def _hand_out(self) -> None:
         while self._queue and (self._idle or len(self._busy) < self._n_workers):
-            worker = self._idle.pop() if self._idle else _Worker(self._modules)
+            worker = self._idle.pop() if self._idle else _Worker(self._modules, self._may_start_processes)
             try:
                 worker.start(self._queue[0])
             except (BrokenPipeError, ConnectionResetError):  # it died while it was idle: no check's fault
@@ -287,7 +297,7 @@ class _Pool:
             self._busy.append(worker)
 
 
-def serve(descriptor: int, parent: int, modules: Sequence[str]) -> None:
+def serve(descriptor: int, parent: int, may_start_processes: int, modules: Sequence[str]) -> None:
     """Be a worker of process `parent`: answer checks that come by the connection on `descriptor` until it closes."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -298,6 +308,8 @@ def serve(descriptor: int, parent: int, modules: Sequence[str]) -> None:
     logging.disable()
     for module in modules:
         importlib.import_module(module)
+    if not may_start_processes:
+        _sandbox.refuse_processes()
     with Connection(descriptor) as connection:
         while True:
             try:
@@ -311,6 +323,9 @@ def serve(descriptor: int, parent: int, modules: Sequence[str]) -> None:
                 value = function(*arguments)
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 answer = pickle.dumps(Result(status="done", value=value))
+                if len(answer) > _MAX_RESULT_BYTES:
+                    raise MemoryError(f"a result of {len(answer)} bytes; at most {_MAX_RESULT_BYTES} are taken")
+                del value
             except BaseException as error:
                 detail = re.sub(r"0x[0-9a-f]+", "0x", f"{type(error).__name__}: {error}")[:1000]  # no addresses
                 signal.setitimer(signal.ITIMER_PROF, 0)

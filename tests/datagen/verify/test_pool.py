@@ -51,6 +51,35 @@ def test_a_hostile_check_costs_its_own_row():
     assert children() == []
 
 
+def test_a_check_may_start_no_process_unless_its_pool_says_so():
+    """/proc is the oracle: what forks and leaves by exit leaves nothing behind; where it may, it does start one."""
+    code = "import os; os.fork() or os._exit(0)"
+    spawn = "import os; os.posix_spawn('/bin/true', ['true'], {})"
+    attempts = [check(exec, code), check(subprocess.call, ["true"]), check(exec, spawn)]
+    results = list(in_order([*attempts, check(operator.mul, 6, 7)], 2))
+    assert [result.status for result in results] == ["error"] * 3 + ["done"]
+    assert all("PermissionError" in result.detail for result in results[:3])
+    (allowed,) = in_order([check(subprocess.call, ["true"])], 1, may_start_processes=True)
+    assert (allowed.status, allowed.value) == ("done", 0)
+    assert children() == []
+
+
+def test_a_check_may_start_threads():
+    """An executor of threads gives the sum of squares, by hand 0 + 1 + 4 + 9."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(2) as threads: "
+        "found = sum(threads.map(lambda n: n * n, range(4)))\nassert found == 14"
+    )
+    (result,) = in_order([check(exec, code, {})], 1)
+    assert result.status == "done", result.detail
+
+
+def test_a_result_that_the_parent_could_not_hold_is_an_error():
+    (result,) = in_order([check(operator.mul, b"x", 2**27)], 1)
+    assert (result.status, result.value) == ("error", None)
+    assert "at most" in result.detail
+
+
 def test_the_clock_starts_with_the_check():
     """2,000 naps of 2 ms on 2 workers take 2 s together; each may take 0.15 s of CPU time and 1.5 s by the clock."""
     start = time.monotonic()

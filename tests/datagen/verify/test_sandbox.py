@@ -186,11 +186,10 @@ def test_without_a_sandbox_nothing_is_run(tmp_path: Path, monkeypatch: pytest.Mo
         _sandbox.check_sandbox()
 
 
-def test_the_filter_is_the_kernel_s():
+def test_the_filter_is_the_kernel_s(needs: Callable[..., None]):
     """Every refused call, by its number in this machine's own headers where they are installed."""
     header = next(Path("/usr/include").glob("*/asm/unistd_64.h"), Path("/usr/include/asm-generic/unistd.h"))
-    if not header.exists():
-        pytest.skip("needs the kernel's headers: apt-get install linux-libc-dev")
+    needs(path=str(header), remedy="apt-get install linux-libc-dev")
     numbers = {
         words[1].removeprefix("__NR_").removeprefix("__NR3264_"): int(words[2])
         for line in header.read_text().splitlines()
