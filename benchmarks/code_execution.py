@@ -25,12 +25,13 @@ from typing import Any
 
 import psutil
 
+from datagen.contracts.cluster import n_workers
 from datagen.contracts.code_tests import Case, to_text
 from datagen.contracts.dataset import write_json
 from datagen.contracts.records import Prompt, Trace, Verdict
 from datagen.verify._test_runs import Limits, run_case
 from datagen.verify.code_execution import Config, code_execution
-from datagen.verify.pool import Check, Result, in_order, n_workers
+from datagen.verify.pool import Check, Result, in_order
 
 TIMEOUT_S = 2.0
 _OPERATORS: dict[type[ast.AST], type[ast.AST]] = {

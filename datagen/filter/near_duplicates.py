@@ -10,13 +10,15 @@ text without a word is dropped only for an equal one. Where rows are equal the f
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from datagen.contracts.cluster import map_chunks
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Rejection
 from datagen.filter import Row
@@ -24,6 +26,7 @@ from datagen.filter._texts import TextParams, dropped, normalise, text_of
 
 if TYPE_CHECKING:
     from datagen.filter._candidates import Index
+    from datagen.filter._shingles import Signed
 
 log = logging.getLogger(__name__)
 
@@ -100,21 +103,30 @@ def near_duplicates(config: Config, rows: Iterable[Row | Rejection], against: Pa
 
 
 def _fill(index: "Index", rows: Iterable[Row | Rejection], bands: tuple[int, int], config: Config) -> None:
-    """Sign the rows, a chunk after the other."""
-    from datagen.filter._shingles import sign_texts
+    """Sign the rows, a chunk after the other, wherever a worker is free."""
+    for chunk, signed in map_chunks(partial(sign_chunk, config, bands), _chunks(rows, config)):
+        index.add([id for id, _ in chunk], signed)
+    index.close()
 
-    ids: list[str] = []
-    texts: list[str] = []
+
+def _chunks(rows: Iterable[Row | Rejection], config: Config) -> Iterator[list[tuple[str, str]]]:
+    """Ids and texts of the rows, of at most `BLOCK` rows and, but for one row, `BLOCK_CHARS` characters."""
+    chunk: list[tuple[str, str]] = []
     n_chars = 0
     for row in rows:
         if isinstance(row, Rejection):
             continue
-        ids.append(row.id)
-        texts.append(normalise(text_of(row, config.field)))
-        n_chars += len(texts[-1])
-        if len(ids) == BLOCK or n_chars > BLOCK_CHARS:
-            index.add(ids, sign_texts(texts, config.shingle_words, *bands, config.seed))
-            ids, texts, n_chars = [], [], 0
-    if ids:
-        index.add(ids, sign_texts(texts, config.shingle_words, *bands, config.seed))
-    index.close()
+        chunk.append((row.id, text_of(row, config.field)))
+        n_chars += len(chunk[-1][1])
+        if len(chunk) == BLOCK or n_chars > BLOCK_CHARS:
+            yield chunk
+            chunk, n_chars = [], 0
+    if chunk:
+        yield chunk
+
+
+def sign_chunk(config: Config, bands: tuple[int, int], chunk: Sequence[tuple[str, str]]) -> "Signed":
+    """What a chunk of ids and texts is compared by."""
+    from datagen.filter._shingles import sign_texts
+
+    return sign_texts([normalise(text) for _, text in chunk], config.shingle_words, *bands, config.seed)

@@ -15,12 +15,13 @@ without a text stays.
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from pydantic import Field
 
+from datagen.contracts.cluster import in_chunks, map_chunks
 from datagen.contracts.records import Rejection
 from datagen.filter import Row
 from datagen.filter._texts import TextParams, dropped, text_of
@@ -91,10 +92,9 @@ def _embed_all(file: BinaryIO, rows: Iterable[Row | Rejection], config: Config) 
 
     width = 0
     texts = (text_of(row, config.field) for row in rows if not isinstance(row, Rejection))
-    while block := list(islice(texts, BLOCK)):
-        vectors = embed(block, config.embedder).numpy()
+    for _, vectors in map_chunks(partial(embed, embedder=config.embedder), in_chunks(texts, BLOCK)):
         width = vectors.shape[1]
-        file.write(vectors.tobytes())
+        file.write(vectors.numpy().tobytes())
     file.flush()
     return width
 

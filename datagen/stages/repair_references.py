@@ -18,6 +18,7 @@ from pydantic import Field
 
 from datagen.comparison.majority import CASES, decide, pairs
 from datagen.comparison.teachers import answers, find_teachers, models
+from datagen.contracts.cluster import n_workers
 from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, read_manifest
 from datagen.contracts.errors import DataError
 from datagen.contracts.inputs import InputParams, Rows
@@ -25,7 +26,7 @@ from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Repair, content_id
 from datagen.contracts.stage import Run, Stage, main
 from datagen.verify.answers import equal, find_answer, find_reference
-from datagen.verify.pool import Check, in_order, n_workers
+from datagen.verify.pool import Check, in_order
 from datagen.verify.votes import find_majority
 
 MAX_ANSWER_CHARS = 500  # what is longer is no final answer, and no vote

@@ -9,6 +9,7 @@ such as the accuracies of instruction following by benchmark; and where the trac
 `cost`, also for each row that is kept.
 """
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from datagen.backends.budget import Bill
+from datagen.contracts.cluster import is_named
 from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
@@ -28,10 +30,13 @@ from datagen.contracts.origin import is_stopped, read_origin, with_origin
 from datagen.contracts.params import Parts, validate
 from datagen.contracts.records import BAD_ANSWERS, Rejection, Trace, Verdict
 from datagen.contracts.stage import Run, Stage, load_method, main
+from datagen.verify._cluster import judge_on_cluster
 from datagen.verify.attempts import AttemptCounts
 from datagen.verify.decision import Rule, why_failed, why_set_aside
 
 DEFAULT_METHOD = "by_row"
+
+log = logging.getLogger(__name__)
 
 
 class Config(Rule):
@@ -135,7 +140,13 @@ def _opened(
         return
     config = run.params[method.Config]
     identity: dict[str, Any] = method.identity(config) if hasattr(method, "identity") else {}
-    yield {"verifier": identity} if identity else {}, partial(getattr(method, name), config)
+    judge = partial(getattr(method, name), config)
+    if is_named():
+        if hasattr(method, "ROW_BY_ROW"):
+            judge = partial(judge_on_cluster, name, config)
+        else:
+            log.warning("verify: method %s looks at rows together, so it runs here and not on the cluster", name)
+    yield {"verifier": identity} if identity else {}, judge
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from datagen.contracts.records import Trace, Verdict
 from datagen.verify import code_execution, instruction_constraints, math_answer
 
 NAME = "by_row"
+ROW_BY_ROW = True
 _BY_WEIGHT = ("pass", "unparsed", "timeout", "error", "fail")  # of two verdicts the heavier is the row's
 
 

@@ -35,14 +35,16 @@ from typing import Literal
 
 from pydantic import Field
 
+from datagen.contracts.cluster import n_workers
 from datagen.contracts.code_tests import Case, CodeTests
 from datagen.contracts.params import Params
 from datagen.contracts.records import Status, Trace, Verdict
 from datagen.verify._sandbox import check_sandbox
 from datagen.verify._test_runs import WALL_S_PER_CPU_S, Limits, Outcome, Statement, run_asserts, run_case, statements_of
-from datagen.verify.pool import Check, Result, in_order, n_workers
+from datagen.verify.pool import Check, Result, in_order
 
 NAME = "code_execution"
+ROW_BY_ROW = True
 MAX_TESTS = 10
 _MAX_CODE_CHARS = 200_000  # what is longer is no solution
 _MAX_DETAIL = 1000  # characters

@@ -23,6 +23,7 @@ from datagen.verify import _ifbench, _ifbench_formats, _ifeval, _iftrain
 from datagen.verify._texts import sentences
 
 NAME = "instruction_constraints"
+ROW_BY_ROW = True
 
 
 class Config(Params):

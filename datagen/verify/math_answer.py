@@ -10,12 +10,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from datagen.contracts.cluster import n_workers
 from datagen.contracts.params import Params
 from datagen.contracts.records import Status, Trace, Verdict
 from datagen.verify.answers import MAX_ANSWER_CHARS, Answer, compare, compare_plain, find_answer, find_reference
-from datagen.verify.pool import Check, Result, in_order, n_workers
+from datagen.verify.pool import Check, Result, in_order
 
 NAME = "math_answer"
+ROW_BY_ROW = True
 
 
 class Config(Params):

@@ -36,7 +36,6 @@ from multiprocessing.connection import wait as wait_for_any
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
-from datagen.contracts.errors import ParamsError
 from datagen.verify import _sandbox
 
 MEMORY_BYTES = 4 * 2**30  # address space of a worker
@@ -72,16 +71,6 @@ class Check(Generic[T]):
     arguments: tuple[Any, ...]
     timeout_s: float
     conclude: Callable[[Result], T]
-
-
-def n_workers() -> int:
-    """`$DATASTILL_WORKERS`, else the number of CPUs that this process may use."""
-    named = os.environ.get("DATASTILL_WORKERS")
-    if named is None:
-        return len(os.sched_getaffinity(0))
-    if not named.isdecimal() or int(named) < 1:
-        raise ParamsError(f"$DATASTILL_WORKERS: expected a number of at least 1 (got {named!r})")
-    return int(named)
 
 
 def in_order(
@@ -133,9 +122,13 @@ class KeptWorkers:
 
     What runs inside `with workers.serving():` takes its workers from here and gives them back; those of another number
     or with other modules are others. Leaving `with KeptWorkers():` ends them.
+
+    Args:
+        at_most: so many serve a call, whatever it asks for, where several processes share the CPUs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_most: int | None = None) -> None:
+        self._at_most = at_most
         self._idle: dict[tuple[int, tuple[str, ...], bool], _Pool] = {}
 
     def __enter__(self) -> "KeptWorkers":
@@ -158,7 +151,7 @@ class KeptWorkers:
     @contextmanager
     def pool(self, n_workers: int, modules: Sequence[str], may_start_processes: bool) -> Iterator["_Pool"]:
         """Workers for one call; one that ends before its checks did ends them."""
-        key = (n_workers, tuple(modules), may_start_processes)
+        key = (min(n_workers, self._at_most or n_workers), tuple(modules), may_start_processes)
         pool = self._idle.pop(key, None) or _Pool(*key)  # a call inside a call gets others
         with pool:
             yield pool

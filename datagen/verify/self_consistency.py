@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from datagen.contracts.cluster import n_workers
 from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params
 from datagen.contracts.records import Status, Trace, Verdict
 from datagen.verify.answers import MAX_ANSWER_CHARS, Answer, equal, find_answer
-from datagen.verify.pool import in_order, n_workers
+from datagen.verify.pool import in_order
 from datagen.verify.votes import Majority, Same, find_majority
 
 NAME = "self_consistency"

@@ -33,6 +33,7 @@ from datagen.verify._references import references
 from datagen.verify.answers import ANSWER_IS, MAX_ANSWER_CHARS, SENTENCE_END, Answer, last_boxed, trim
 
 NAME = "short_answer"
+ROW_BY_ROW = True
 BLOCK = 512  # traces whose texts are embedded at once
 COSINE_DIGITS = 4  # that count: a vector depends on the texts beside it in the seventh
 _ARTICLES = frozenset({"a", "an", "the"})

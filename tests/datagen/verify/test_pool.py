@@ -10,8 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
+from datagen.contracts.cluster import n_workers
 from datagen.contracts.errors import ParamsError
-from datagen.verify.pool import Check, Result, in_order, n_workers
+from datagen.verify.pool import Check, Result, in_order
 
 
 def check(function: Callable[..., Any], *arguments: object, timeout_s: float = 20.0) -> Check[Any]:
