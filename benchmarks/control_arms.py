@@ -50,7 +50,7 @@ def main() -> None:
     kept = [trace_from_row(row) for row in iterate(arguments.verified)]
     section = load_file(arguments.params).get("train_lm", {}) | parse_assignments(arguments.set)
     config = parse(section)[Config]
-    work = home() / "control_arms" / _key(arguments)
+    work = home() / "control_arms" / inputs_key(arguments, arguments.traces, arguments.verified, arguments.prompts)
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
     for seed in range(arguments.seeds):
         for arm in ARMS:
@@ -59,7 +59,7 @@ def main() -> None:
             else:
                 rows = choose(arm, traces, kept)
             sys.stderr.write(f"seed {seed + 1} of {arguments.seeds}: {arm}, {len(rows)} rows\n")
-            runs[arm].append(_run(work, arm, rows, seed, arguments))
+            runs[arm].append(train_and_evaluate(work, arm, rows, seed, arguments))
     results = summarise(runs)
     write_json(arguments.out, results)
     sys.stdout.write(table(results))
@@ -103,7 +103,7 @@ def _used(traces: Sequence[Trace], config: Config) -> Iterator[tuple[Trace, int]
 def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Mean rate of each arm over the seeds; its difference to the model before training, and to the arm `verified`."""
     before = runs["verified"][0]["scores"]["before"]
-    means = {arm: _mean(run["scores"]["after"] for run in of_arm) for arm, of_arm in runs.items()}
+    means = {arm: mean_score(run["scores"]["after"] for run in of_arm) for arm, of_arm in runs.items()}
     arms: dict[str, Any] = {}
     for arm, of_arm in runs.items():
         arms[arm] = {
@@ -132,12 +132,14 @@ def table(results: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {sum(arm['rows']) / n:.0f} | {sum(arm['learned_tokens_an_epoch']) / n:.0f} "
             f"| {sum(arm['steps']) / n:.0f} | {100 * arm['rate']:.1f} ({seeds}) "
-            f"| {_points(arm['gain'])} | {_points(arm['minus_verified'])} |"
+            f"| {points(arm['gain'])} | {points(arm['minus_verified'])} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def _run(work: Path, arm: str, rows: Sequence[Trace], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def train_and_evaluate(
+    work: Path, arm: str, rows: Sequence[Trace], seed: int, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Train and evaluate one student, unless that is done for these very rows; the student itself is not kept."""
     settings = [*arguments.set, *(["max_rows_per_prompt=1000000"] if arm in UNCAPPED else []), f"seed={seed}"]
     key = checkpoint_key({"rows": [row.id for row in rows], "set": settings})[:16]
@@ -174,20 +176,22 @@ def _scores(evaluation: Path, prompts: Path) -> dict[str, list[float]]:
     return {who: [float((id, who) in passed) for id in ids] for who in ("before", "after")}
 
 
-def _mean(scores: Iterable[Sequence[float]]) -> list[float]:
+def mean_score(scores: Iterable[Sequence[float]]) -> list[float]:
+    """Of each prompt, over the runs."""
     return [sum(column) / len(column) for column in zip(*scores, strict=True)]
 
 
-def _points(interval: dict[str, float]) -> str:
+def points(interval: dict[str, float]) -> str:
+    """A difference with its interval, in points."""
     return f"{100 * interval['mean']:+.1f} ({100 * interval['low']:+.1f} to {100 * interval['high']:+.1f})"
 
 
-def _key(arguments: argparse.Namespace) -> str:
+def inputs_key(arguments: argparse.Namespace, *inputs: Path) -> str:
     """Of what the results depend on, so that other inputs or params start anew."""
     params = load_file(arguments.params)
     sections = {name: params.get(name, {}) for name in ("train_lm", "evaluate_lm")}
-    inputs = [content_hash(path) for path in (arguments.traces, arguments.verified, arguments.prompts)]
-    return checkpoint_key({"sections": sections, "set": arguments.set, "inputs": inputs})[:16]
+    hashes = [content_hash(path) for path in inputs]
+    return checkpoint_key({"sections": sections, "set": arguments.set, "inputs": hashes})[:16]
 
 
 def _parser() -> argparse.ArgumentParser:
