@@ -31,6 +31,8 @@ from datagen.filter import Row
 from datagen.filter._texts import STAGE, TextParams, dropped, find_words, normalise, text_of
 
 if TYPE_CHECKING:
+    import torch
+
     from datagen.filter._shingles import Hashes
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,6 @@ def _read_items(against: Path) -> Iterator[Row]:
 def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path) -> Iterator[Row | Rejection]:
     import torch
 
-    from datagen.backends.embeddings import nearest
     from datagen.filter._embedding import embed_windows
 
     asked = ((item.id, text) for item in _read_items(against) if (text := text_of(item, "prompt").strip()))
@@ -119,19 +120,39 @@ def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path
     left = iter(rows)
     while read := list(islice(left, BLOCK)):
         texts = {i: text for i, row in enumerate(read) if (text := _question(row))}
-        best: dict[int, tuple[float, str]] = {}
+        similar: dict[int, tuple[float, int]] = {}
         if texts:
-            vectors, of_text = embed_windows(list(texts.values()), config.embedder)
+            found = find_items(*embed_windows(list(texts.values()), config.embedder), items, config.min_similarity)
             numbers = list(texts)
-            for cosine, item, at in zip(*(one.tolist() for one in (*nearest(vectors, items), of_text)), strict=True):
-                best[numbers[at]] = max(best.get(numbers[at], (-2.0, "")), (cosine, ids[item]), key=itemgetter(0))
+            similar = {numbers[at]: one for at, one in found.items()}
         for i, row in enumerate(read):
-            cosine, item = best.get(i, (-2.0, ""))
-            if not isinstance(row, Rejection) and cosine > config.min_similarity:
-                detail = f"cosine {cosine:.3f} with item {item!r} of {against.name} by {config.embedder}"
+            if i in similar and not isinstance(row, Rejection):
+                cosine, item = similar[i]
+                detail = f"cosine {cosine:.3f} with item {ids[item]!r} of {against.name} by {config.embedder}"
                 yield dropped(row, "contaminated", detail)
             else:
                 yield row
+
+
+def find_items(
+    vectors: "torch.Tensor", of_text: "torch.Tensor", items: "torch.Tensor", min_similarity: float
+) -> dict[int, tuple[float, int]]:
+    """The greatest cosine of each text that is above the bound, and the item: of equal ones the first window's.
+
+    Args:
+        vectors: (W, E) of the texts' windows.
+        of_text: (W,) the text of each.
+        items: (N, E).
+        min_similarity: the bound.
+    """
+    from datagen.backends.embeddings import nearest
+
+    cosines, which = nearest(vectors, items)
+    best: dict[int, tuple[float, int]] = {}
+    for window in (cosines > min_similarity).nonzero().flatten().tolist():
+        text, one = int(of_text[window]), (float(cosines[window]), int(which[window]))
+        best[text] = max(best.get(text, one), one, key=itemgetter(0))
+    return best
 
 
 def _question(row: Row | Rejection) -> str:
