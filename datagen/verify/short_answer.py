@@ -29,12 +29,13 @@ from pydantic import Field, ValidationInfo, field_validator
 from datagen.contracts.params import Params
 from datagen.contracts.records import Trace, Verdict
 from datagen.verify._calibration import Calibration, Pair, calibrate, read_pairs
+from datagen.verify._cluster import CHUNK
 from datagen.verify._references import references
 from datagen.verify.answers import ANSWER_IS, MAX_ANSWER_CHARS, SENTENCE_END, Answer, last_boxed, trim
 
 NAME = "short_answer"
 ROW_BY_ROW = True
-BLOCK = 512  # traces whose texts are embedded at once
+BLOCK = CHUNK  # traces whose texts are embedded at once, so that a worker of a cluster embeds the same ones together
 COSINE_DIGITS = 4  # that count: a vector depends on the texts beside it in the seventh
 _ARTICLES = frozenset({"a", "an", "the"})
 

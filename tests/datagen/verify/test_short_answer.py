@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from datagen.contracts.records import Prompt, Trace, Verdict
 from datagen.contracts.stage import main
 from datagen.stages.verify import STAGE
 from datagen.verify._calibration import calibrate
+from datagen.verify._cluster import CHUNK
 from datagen.verify.short_answer import Config, Figures, exact_match, find_short_answer, short_answer, token_f1
 
 
@@ -147,10 +149,14 @@ def write_pairs(path: Path, pairs: Sequence[tuple[Any, ...]] = PAIRS) -> Path:
     return path
 
 
+@lru_cache(maxsize=1)
+def encoder() -> Encoder:
+    return Encoder(EMBEDDED)
+
+
 def cosine_alone(one: str, other: str) -> float:
     """By the encoder, a text at a time."""
-    encoder = Encoder(EMBEDDED)
-    return float(encoder.encode([one])[0][0] @ encoder.encode([other])[0][0])
+    return float(encoder().encode([one])[0][0] @ encoder().encode([other])[0][0])
 
 
 def test_by_embedding(tmp_path: Path):
@@ -172,6 +178,18 @@ def test_by_embedding(tmp_path: Path):
     assert judge("Rome", None, **given).reason == "no_reference" and judge("", "Rome", **given).reason == "no_answer"
     lenient = judge("Rome", "a large red automobile", **given, threshold=0)
     assert lenient.status == "pass" and lenient.score < 1
+
+
+def test_chunks_of_a_cluster_have_the_scores_of_the_whole(tmp_path: Path):
+    """Each chunk by itself, as a worker judges it, and all rows in one go: the same to the last digit."""
+    rows = [
+        Trace(id=f"{i}", prompt=Prompt(id="p", messages=[], reference="Paris"), completion="near " * (i % 9) + f"{i}")
+        for i in range(CHUNK + 40)
+    ]
+    config = Config.model_validate({"measure": "embedding", "pairs": str(write_pairs(tmp_path / "pairs.jsonl"))})
+    whole = list(short_answer(config, rows))
+    assert whole == [*short_answer(config, rows[:CHUNK]), *short_answer(config, rows[CHUNK:])]
+    assert len({verdict.score for verdict in whole}) > CHUNK / 2
 
 
 def test_the_stage_publishes_the_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
