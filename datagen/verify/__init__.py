@@ -8,6 +8,11 @@ math_answer              the final answer against the reference, by exact arithm
 reward_model             a reward model or another sequence classifier of transformers
 self_consistency         the answer that most attempts at a prompt give
 short_answer             the answer against the reference: exact match, F1, or the cosine of embeddings
+
+A method's module may say more than its function does: `Figures(config)`, counted over a run, for the metrics;
+`identity(config)`, which model it judges by, for the manifest; `PASS_IS_AGREEMENT`, where a pass does not say that an
+answer is right; `ROW_BY_ROW`, where a row's verdict is its own, so that a cluster may judge it; `configs` and `opened`,
+where it asks a backend (`_asking`).
 """
 
 from collections.abc import Iterable, Iterator
