@@ -35,7 +35,10 @@ REASONS = {
     "no_agreement": "it passed, too few other attempts at its prompt did, so it is neither a good nor a bad example",
     "not_best": "it passed, another attempt at its prompt was chosen, so it is neither a good nor a bad example",
 }
-_SET_ASIDE = ("no_agreement", "not_best")  # verify's reasons to drop what its verifier lets pass
+_SET_ASIDE = (  # reasons of verify and select to drop what a verifier lets pass
+    "no_agreement", "not_best", "few_attempts", "too_hard", "too_easy", "little_variation", "not_most_varied",
+    "not_among_first", "other_teacher", "not_drawn",
+)  # fmt: skip
 _ROW_GROUP = 2048
 _TOOLS = cs.by_name("tools", require_all=False)
 _TESTS = cs.by_name("tests", require_all=False)

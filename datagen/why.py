@@ -138,13 +138,15 @@ def _attempt(id: str, rows: Mapping[str, list[Row]], manifests: Mapping[str, Row
     traces, verdicts, rejections = (
         [row for row in rows[kind] if row["id"] == id] for kind in ("trace", "verdict", "rejection")
     )
+    flow = list(manifests)
     kept_in = [row["dataset"] for row in traces if row["table"] == "part"]
     hashes = {content_hash(Path(dataset)) for dataset in kept_in}
     dropped_by = {row["dataset"] for row in rejections}
     return {
         **({name: traces[0].get(name) for name in _TRACE} if traces else {"id": id}),
-        "verdicts": verdicts,
+        "verdicts": _distinct(verdicts),
         "kept_in": kept_in,
+        "is_dropped": bool(rejections) and max(map(flow.index, dropped_by)) > max(map(flow.index, kept_in), default=-1),
         "rejections": rejections,
         "trained": [
             name
@@ -152,6 +154,15 @@ def _attempt(id: str, rows: Mapping[str, list[Row]], manifests: Mapping[str, Row
             if "record" not in manifest and hashes & set(input_hashes(manifest).values()) and name not in dropped_by
         ],
     }
+
+
+def _distinct(verdicts: Iterable[Row]) -> list[Row]:
+    """Without those that select took over as they were."""
+    found: dict[str, Row] = {}
+    for row in verdicts:
+        said = {key: value for key, value in row.items() if key not in ("dataset", "table")}
+        found.setdefault(json.dumps(said), row)
+    return list(found.values())
 
 
 def _tables(dataset: Path) -> Iterator[Table]:
@@ -231,7 +242,7 @@ def _tree(way: Mapping[str, Any]) -> "Tree":
     for repair in way["repairs"]:
         tree.add(_line("reference", _repair(repair)))
     for row in way["scores"]:
-        tree.add(_line("difficulty", _difficulty(row)))
+        tree.add(_line("scores", _scores(row)))
     for row in way["rejections"]:
         tree.add(_dropped(row))
     for attempt in way["attempts"]:
@@ -249,18 +260,18 @@ def _repair(row: Mapping[str, Any]) -> str:
     return f"{end} in {row['dataset']}: {votes}{second}"
 
 
-def _difficulty(row: Mapping[str, Any]) -> str:
+def _scores(row: Mapping[str, Any]) -> str:
     varied = f", coefficient of variation {row['cv']:.3g}" if row["cv"] is not None else ""
     return f"{row['n_passes']} of {row['n_attempts']} attempts pass, mean score {row['mean_score']:.3g}{varied}"
 
 
 def _ending(attempt: Mapping[str, Any]) -> "Text":
-    if attempt["rejections"]:
+    if attempt["is_dropped"] and not attempt["trained"]:
         end, style = "dropped", "bold red"
     elif attempt["trained"]:
         end, style = "kept and trained on", "bold green"
-    elif unmet := [verdict["status"] for verdict in attempt["verdicts"] if verdict["status"] != "pass"]:
-        end, style = f"judged {unmet[0]}", "bold red"
+    elif attempt["verdicts"] and (found := attempt["verdicts"][-1]["status"]) != "pass":
+        end, style = f"judged {found}", "bold red"
     else:
         end, style = "kept", "bold green"
     return _line("attempt", attempt["id"], style="bold").append(f"  {end}", style=style)

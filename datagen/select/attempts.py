@@ -34,7 +34,7 @@ _BATCH = 8192  # rows in memory at a time
 def gather(datasets: Mapping[str, Path], file: Path) -> pl.LazyFrame:
     """The attempts in all datasets, in order, without their texts; they are written to `file` once and scanned there.
 
-    Memory: the ids and these columns of one dataset at a time.
+    Memory: grows with the number of attempts and the length of their ids, not with their texts.
 
     Args:
         datasets: teacher to dataset; the name "" leaves the teachers their own names.

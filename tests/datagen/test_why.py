@@ -154,7 +154,19 @@ def test_what_select_said_of_a_prompt_and_its_attempts_is_shown(
     passed, failed, _ = found["attempts"]
     assert [(r["stage"], r["reason"]) for r in passed["rejections"]] == [("select", "too_hard")]
     assert [r["stage"] for r in failed["rejections"]] == ["verify", "select"]
+    assert len(passed["verdicts"]) == 1 and passed["is_dropped"]  # select's verdict is verify's
     assert "1 of 2 attempts pass, mean score 0.5, coefficient of variation 1" in why(tmp_path, "p3").stdout
+
+
+def test_what_verify_dropped_and_select_took_is_kept(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At a threshold of 0 everything passes; the later decision counts."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    shutil.copytree(pipeline / "data", tmp_path / "data")
+    data = tmp_path / "data"
+    assert way(tmp_path, "p3")["attempts"][1]["is_dropped"]
+    assert main(SELECT, ["--verified", str(data / "verified"), "--out", str(data / "all"), "--set", "threshold=0"]) == 0
+    taken = way(tmp_path, "p3")["attempts"][1]
+    assert not taken["is_dropped"] and taken["kept_in"] == ["data/traces", "data/all"]
 
 
 def test_ids_of_users_are_found_among_many_files(tmp_path: Path):
