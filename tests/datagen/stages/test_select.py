@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 import yaml
 
 from datagen.contracts.dataset import content_hash, read_manifest
+from datagen.contracts.records import Prompt, Trace, Verdict
 from datagen.contracts.stage import main
 from datagen.stages.filter import STAGE as FILTER
 from datagen.stages.select import STAGE
 from datagen.stages.verify import STAGE as VERIFY
+from datagen.verify import judge
 
 REFERENCE = "river bank bridge water"
 ANSWERS = {  # token F1 with the reference of four words, by hand: 2 * overlap / (words + 4)
@@ -203,3 +206,15 @@ def test_under_dvc_another_threshold_runs_select_alone(tmp_path: Path):
     again = dvc("repro")
     assert [name for name in DVC["stages"] if f"Running stage '{name}'" in again] == ["select"]
     assert len(table(tmp_path / "selected")) == 16 > strict > 0
+
+
+@pytest.mark.parametrize(("reference", "code"), [("7", "wrong_answer"), (None, "low_grade")])
+def test_a_judge_s_verdict_at_another_threshold(reference: str | None, code: str):
+    """As the judge documents its codes; what it could not read stays so."""
+    prompt = Prompt(id="p", messages=[{"role": "user", "content": "3 + 4?"}], reference=reference)
+    trace = Trace(id="p#0", prompt=prompt, completion="7")
+    passed = Verdict(id="p#0", method="judge", status="pass", score=0.75, detail="said so")
+    failed = replace(passed, status="fail", reason=code)
+    assert judge.at_threshold(trace, passed, 0.9) == failed and judge.at_threshold(trace, failed, 0.7) == passed
+    unread = replace(passed, status="unparsed", score=0.0, reason="judges_disagree")
+    assert judge.at_threshold(trace, unread, 0.0) == unread
