@@ -6,6 +6,7 @@ and whether their order counts. What the parts mean is not known here.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
@@ -73,6 +74,7 @@ class Form:
     parts: tuple[str, ...]
 
 
+@lru_cache(maxsize=256)  # a comparison asks for the same text several times
 def tidy(text: str) -> str:
     """The text without delimiters, in one spelling of what TeX and Unicode spell in several ways."""
     text = " ".join(text.translate(_SIGNS).split()).rstrip(".,;: ")

@@ -153,9 +153,10 @@ def _compare_parts(one: Form, other: Form) -> Finding:
         return _together([_compare_tidy(a, b) for a, b in zip(one.parts, other.parts, strict=True)])
     left = list(other.parts)
     for part in one.parts:
-        found = [_compare_tidy(part, candidate) for candidate in left]
+        found: list[Finding] = [_compare_tidy(part, candidate) for candidate in left]
         if "equal" not in found:
-            return _together([*found, "different"])
+            found.append("different")
+            return _together(found)
         del left[found.index("equal")]
     return "equal"
 
