@@ -31,7 +31,7 @@ def a_cluster(folder: Path, n_workers: int, code: Path | None = None) -> Generat
             processes.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "dask", *command],
-                    cwd=code, stderr=subprocess.DEVNULL, start_new_session=True,
+                    cwd=code, stderr=(folder / "log").open("ab"), start_new_session=True,
                     env=os.environ | {"PYTHONPATH": str(code or Path.cwd())},
                 )
             )  # fmt: skip

@@ -16,14 +16,15 @@ both.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
+from datagen.contracts.cluster import in_chunks, map_chunks
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, open_rows
 from datagen.contracts.records import Prompt, Rejection, Trace
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TAKES_AGAINST = True
-BLOCK = 1024  # texts embedded at once
+BLOCK = 1024  # rows compared at once
 _OF_THE_OTHER = {"ngram": {"min_similarity", "embedder"}, "embedding": {"field", "n", "min_words"}}
 
 
@@ -109,7 +110,7 @@ def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path
     asked = ((item.id, text) for item in _read_items(against) if (text := text_of(item, "prompt").strip()))
     ids: list[str] = []
     parts: list[torch.Tensor] = []
-    while block := list(islice(asked, BLOCK)):
+    for block in in_chunks(asked, BLOCK):
         vectors, of_text = embed_windows([text for _, text in block], config.embedder)
         ids += [block[at][0] for at in of_text.tolist()]
         parts.append(vectors)
@@ -117,14 +118,7 @@ def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path
         raise DataError(f"{against}: no evaluation item has a question or a text; give some that have")
     items = torch.cat(parts)
     log.info("decontamination: %d vectors of %s", len(items), against.name)
-    left = iter(rows)
-    while read := list(islice(left, BLOCK)):
-        texts = {i: text for i, row in enumerate(read) if (text := _question(row))}
-        similar: dict[int, tuple[float, int]] = {}
-        if texts:
-            found = find_items(*embed_windows(list(texts.values()), config.embedder), items, config.min_similarity)
-            numbers = list(texts)
-            similar = {numbers[at]: one for at, one in found.items()}
+    for read, similar in map_chunks(partial(_most_similar, config, items), in_chunks(rows, BLOCK)):
         for i, row in enumerate(read):
             if i in similar and not isinstance(row, Rejection):
                 cosine, item = similar[i]
@@ -132,6 +126,20 @@ def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path
                 yield dropped(row, "contaminated", detail)
             else:
                 yield row
+
+
+def _most_similar(
+    config: Config, items: "torch.Tensor", rows: Sequence[Row | Rejection]
+) -> dict[int, tuple[float, int]]:
+    """`find_items` of the rows that ask something, by their place among `rows`."""
+    from datagen.filter._embedding import embed_windows
+
+    texts = {i: text for i, row in enumerate(rows) if (text := _question(row))}
+    if not texts:
+        return {}
+    places = list(texts)
+    found = find_items(*embed_windows(list(texts.values()), config.embedder), items, config.min_similarity)
+    return {places[at]: one for at, one in found.items()}
 
 
 def find_items(
@@ -147,7 +155,7 @@ def find_items(
     """
     from datagen.backends.embeddings import nearest
 
-    cosines, which = nearest(vectors, items)
+    cosines, which = nearest(vectors, items, min_similarity)
     best: dict[int, tuple[float, int]] = {}
     for window in (cosines > min_similarity).nonzero().flatten().tolist():
         text, one = int(of_text[window]), (float(cosines[window]), int(which[window]))
@@ -165,26 +173,26 @@ def _by_n_gram(config: Config, rows: Iterable[Row | Rejection], against: Path) -
         items.add(item)
     items.close()
     log.info("decontamination: %d evaluation items of %s", items.n, against.name)
-    for row in rows:
-        if isinstance(row, Rejection):
-            yield row
-        elif match := items.find(row):
+    for read, matches in map_chunks(partial(_find_all, items), in_chunks(rows, BLOCK)):
+        for row, match in zip(read, matches, strict=True):
+            if match is None or isinstance(row, Rejection):
+                yield row
+                continue
             words = " ".join(match.words)
             detail = f"shares {len(match.words)} words in a row with item {match.item!r} of {against.name}: {words!r}"
             yield dropped(row, "contaminated", detail)
-        else:
-            yield row
+
+
+def _find_all(items: "_Items", rows: Sequence[Row | Rejection]) -> list[_Match | None]:
+    return [None if isinstance(row, Rejection) else items.find(row) for row in rows]
 
 
 class _Items:
     """Evaluation items by their n-grams."""
 
     def __init__(self, config: Config) -> None:
-        from datagen.filter import _shingles
-
         self.n = 0
         self._config = config
-        self._shingles = _shingles
         self._texts: list[tuple[str, str]] = []  # id of the item, its words with one space between
         self._short: dict[str, str] = {}  # a whole question of too few words, to its item
         self._found: dict[int, list[tuple[Hashes, int]]] = {}  # n to the hashes of each text
@@ -209,8 +217,10 @@ class _Items:
         self._texts.append((id, " ".join(words)))
 
     def _hash(self, words: list[str], n: int) -> "Hashes":
-        of_words, _ = self._shingles.hash_words([" ".join(words).encode("utf-8", "surrogatepass")])
-        return self._shingles.hash_n_grams(of_words, n)
+        from datagen.filter import _shingles
+
+        of_words, _ = _shingles.hash_words([" ".join(words).encode("utf-8", "surrogatepass")])
+        return _shingles.hash_n_grams(of_words, n)
 
     def close(self) -> None:
         """Sort what was added, so that it can be found; of equal n-grams the first item's."""
