@@ -6,7 +6,8 @@ FOLDER holds texts as *.jsonl.gz with a `text` a line. To them near-duplicates a
 words replaced here and there so that their Jaccard of 5-word shingles goes from 0.6 to 1; then all are shuffled. What
 there is to find comes from the exact Jaccard of every pair that shares a shingle. PYTHON is an interpreter that has the
 peer installed; each tool reads one file and writes what it keeps, on one core, as a process whose start counts. The
-tools take turns, and each counts its median run. With datasketch=PYTHON its signatures are timed beside rensa's and
+tools take turns, and each counts its median run, by the clock and in seconds of the processor, which tell what a tool
+takes where the machine is busy with other work too. With datasketch=PYTHON its signatures are timed beside rensa's and
 plain numpy's, on the same sets of shingles.
 """
 
@@ -25,20 +26,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from datagen.contracts.dataset import write_json
 
 THRESHOLD, N = 0.8, 5
+PARTS = ("signatures", "tools", "memory")
 ONE_CORE = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "RAYON")} | {"POLARS_MAX_THREADS": "1"}
 
 # A process counts the memory of the one that forked it as its own, so a small one starts the tools.
 WATCH = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[2:])
-open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+open(sys.argv[1], "w").write(f"{used.ru_maxrss} {used.ru_utime + used.ru_stime}")
 sys.exit(code)
 """
 
@@ -173,8 +176,16 @@ def quality(kept: set[int], similar: Sequence[dict[int, float]]) -> dict[str, fl
     }
 
 
-def run(command: Sequence[str], cwd: Path, core: int | None = 0, **more: str) -> tuple[float, int]:
-    """Wall seconds and peak memory in bytes of a process, the largest of its children, on one core or on all."""
+class Cost(NamedTuple):
+    """Of a process and its children: seconds by the clock and of the processor, and bytes of the largest."""
+
+    seconds: float
+    cpu_seconds: float
+    peak: int
+
+
+def run(command: Sequence[str], cwd: Path, core: int | None = 0, **more: str) -> Cost:
+    """What a process takes, on one core or on all."""
     pinned = ["taskset", "-c", str(core), *command] if core is not None else [*command]
     log, peak = cwd / "log.txt", cwd / "peak.txt"
     with log.open("wb") as stream:
@@ -186,32 +197,33 @@ def run(command: Sequence[str], cwd: Path, core: int | None = 0, **more: str) ->
         seconds = time.perf_counter() - start
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} ended with {done.returncode}:\n{log.read_text()[-3000:]}")
-    return seconds, int(peak.read_text()) * 1024
+    size, cpu_seconds = peak.read_text().split()
+    return Cost(seconds, float(cpu_seconds), int(size) * 1024)
 
 
-def ours(file: Path, out: Path, core: int | None = 0) -> tuple[float, int, Callable[[], set[int]]]:
+def ours(file: Path, out: Path, core: int | None = 0) -> tuple[Cost, Callable[[], set[int]]]:
     """The stage; the ids of the texts are their numbers."""
     command = [sys.executable, "-m", "datagen.stages.filter", "--documents", str(file), "--out", str(out / "kept")]
-    seconds, peak = run(
+    cost = run(
         [*command, "--set", "method=near_duplicates", f"threshold={THRESHOLD}", f"shingle_words={N}"], out, core,
         PYTHONPATH=str(Path.cwd()), DATASTILL_HOME=str(out / "home"),
     )  # fmt: skip
-    return seconds, peak, lambda: {int(id) for id in pl.read_parquet(out / "kept" / "part-*.parquet")["id"]}
+    return cost, lambda: {int(id) for id in pl.read_parquet(out / "kept" / "part-*.parquet")["id"]}
 
 
-def datatrove(python: str, file: Path, out: Path) -> tuple[float, int, Callable[[], set[int]]]:
+def datatrove(python: str, file: Path, out: Path) -> tuple[Cost, Callable[[], set[int]]]:
     """Its four steps with 14 buckets of 8, FineWeb's and its example's."""
-    seconds, peak = run([python, "-c", DATATROVE, str(file.parent), str(out), "14", "8"], out)
-    return seconds, peak, lambda: _kept_ids(out / "kept")
+    cost = run([python, "-c", DATATROVE, str(file.parent), str(out), "14", "8"], out)
+    return cost, lambda: _kept_ids(out / "kept")
 
 
-def text_dedup(python: str, file: Path, out: Path) -> tuple[float, int, Callable[[], set[int]]]:
+def text_dedup(python: str, file: Path, out: Path) -> tuple[Cost, Callable[[], set[int]]]:
     """Its minhash with 128 hashes, candidates verified."""
     (out / "config.toml").write_text(TEXT_DEDUP.format(file=file, out=out, threshold=THRESHOLD, n=N))
-    seconds, peak = run([python, "-m", "text_dedup.minhash"], out, HF_HOME=str(out / "hf"))
+    cost = run([python, "-m", "text_dedup.minhash"], out, HF_HOME=str(out / "hf"))
     read = "import sys, datasets; print(*datasets.load_from_disk(sys.argv[1])['id'])"
     kept = subprocess.run([python, "-c", read, str(out / "kept")], capture_output=True, text=True, check=True).stdout
-    return seconds, peak, lambda: {int(id) for id in kept.split()}
+    return cost, lambda: {int(id) for id in kept.split()}
 
 
 def _kept_ids(folder: Path) -> set[int]:
@@ -224,26 +236,29 @@ def compare(texts: Sequence[str], peers: dict[str, str], n_runs: int, work: Path
     source.mkdir()
     file = write_documents(source / "texts.jsonl", texts)
     similar = similar_earlier(texts)
-    tools: dict[str, Callable[[Path], tuple[float, int, Callable[[], set[int]]]]] = {
-        "datastill": lambda out: ours(file, out)
-    }
+    tools: dict[str, Callable[[Path], tuple[Cost, Callable[[], set[int]]]]] = {"datastill": lambda out: ours(file, out)}
     if python := peers.get("datatrove"):
         tools["datatrove"] = lambda out: datatrove(python, file, out)
     if other := peers.get("text-dedup"):
         tools["text-dedup"] = lambda out: text_dedup(other, file, out)
-    seconds: dict[str, list[float]] = {name: [] for name in tools}
+    costs: dict[str, list[Cost]] = {name: [] for name in tools}
     rows: dict[str, dict[str, Any]] = {}
     for turn in range(n_runs):
         for name, tool in tools.items():
             out = work / f"{name}-{turn}"
             out.mkdir()
-            took, peak, kept = tool(out)
-            seconds[name].append(took)
-            rows[name] = {"tool": name, "peak_mb": round(peak / 2**20), **quality(kept(), similar)}
+            cost, kept = tool(out)
+            costs[name].append(cost)
+            rows[name] = {"tool": name, "peak_mb": round(cost.peak / 2**20), **quality(kept(), similar)}
             shutil.rmtree(out)
     for name, row in rows.items():
-        row["documents_per_s"] = round(len(texts) / statistics.median(seconds[name]), 1)
-        row["times_slower"] = round(statistics.median(seconds[name]) / statistics.median(seconds["datastill"]), 2)
+        seconds, cpu_seconds = (
+            {tool: statistics.median(cost[i] for cost in some) for tool, some in costs.items()} for i in (0, 1)
+        )
+        row["documents_per_s"] = round(len(texts) / seconds[name], 1)
+        row["times_slower"] = round(seconds[name] / seconds["datastill"], 2)
+        row["cpu_s"] = round(cpu_seconds[name], 2)
+        row["times_cpu"] = round(cpu_seconds[name] / cpu_seconds["datastill"], 2)
     return list(rows.values())
 
 
@@ -313,9 +328,10 @@ def memory(texts: Sequence[str], sizes: Sequence[int], work: Path) -> list[dict[
     for n in sizes:
         out = work / f"memory-{n}"
         out.mkdir()
-        seconds, peak, kept = ours(write_documents(out / "texts.jsonl", many_documents(words, n)), out, None)
+        cost, kept = ours(write_documents(out / "texts.jsonl", many_documents(words, n)), out, None)
         n_kept = len(kept())
-        row = {"documents": n, "kept": n_kept, "peak_mb": round(peak / 2**20), "documents_per_s": round(n / seconds)}
+        row = {"documents": n, "kept": n_kept, "peak_mb": round(cost.peak / 2**20)}
+        row["documents_per_s"] = round(n / cost.seconds)
         rows.append(row)
         shutil.rmtree(out)
     return rows
@@ -327,21 +343,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--texts", type=Path, required=True, help="folder of *.jsonl.gz")
     parser.add_argument("--out", type=Path, help="JSON file")
     parser.add_argument("--peers", nargs="*", default=[], metavar="NAME=PYTHON", help="datatrove=..., text-dedup=...")
+    parser.add_argument(
+        "--only", nargs="*", choices=PARTS, default=PARTS, help="parts to measure; FILE keeps the others"
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 1_000_000], help="documents, for memory")
     options = parser.parse_args(argv)
     texts = with_duplicates(read_texts(options.texts))
     peers = dict(one.split("=", 1) for one in options.peers)
     with tempfile.TemporaryDirectory(prefix="filters-") as folder:
-        libraries = signatures(texts, peers, Path(folder))
-        print_table(libraries)
-        tools = compare(texts, peers, options.runs, Path(folder))
-        print_table(tools)
-        sizes = memory(texts, options.sizes, Path(folder))
-        print_table(sizes)
+        parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+            "signatures": lambda: signatures(texts, peers, Path(folder)),
+            "tools": lambda: compare(texts, peers, options.runs, Path(folder)),
+            "memory": lambda: memory(texts, options.sizes, Path(folder)),
+        }
+        found: dict[str, Any] = {}
+        for name in options.only:
+            found[name] = parts[name]()
+            print_table(found[name])
     if options.out:
         facts = {"benchmark": "filters", "cpus": os.cpu_count(), "documents": len(texts), "threshold": THRESHOLD}
-        write_json(options.out, facts | {"signatures": libraries, "tools": tools, "memory": sizes})
+        before = json.loads(options.out.read_text()) if options.out.exists() else {}
+        write_json(options.out, before | facts | found)
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -14,10 +14,12 @@ Axes: R texts, E vector, B texts of a batch, T tokens.
 import importlib.metadata
 import importlib.util
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
@@ -81,21 +83,28 @@ class Encoder:
         return torch.nn.functional.normalize(pooled, dim=-1)
 
 
-def nearest(vectors: Tensor, others: Tensor, block: int = 4096) -> tuple[Tensor, Tensor]:
+def nearest(vectors: Tensor, others: Tensor, least: float = -2.0, block: int = 4096) -> tuple[Tensor, Tensor]:
     """For each row of `vectors` (R, E) the greatest cosine with a row of `others` (N, E), and which; ties: the first.
 
-    A block of `vectors` against a block of `others` at a time, so that 64 MB of cosines are in memory at once.
+    A block of `vectors` against a block of `others` at a time, so that 64 MB of cosines are in memory at once. They are
+    on the CPU. Which row it is takes as long to find as its cosine, and is -1 where the cosine is below `least`.
     """
-    best = torch.full((len(vectors),), -2.0)
-    which = torch.zeros(len(vectors), dtype=torch.int64)
-    for start in range(0, len(vectors), block):
-        rows = slice(start, start + block)
-        for first in range(0, len(others), block):
-            cosine, at = (vectors[rows] @ others[first : first + block].T).max(dim=1)
-            better = cosine > best[rows]
-            best[rows] = torch.where(better, cosine, best[rows])
-            which[rows] = torch.where(better, at + first, which[rows])
-    return best, which
+    left, right = vectors.numpy(), others.numpy()
+    best = np.full(len(left), -2, np.float32)
+    which = np.full(len(left), -1, np.int64)
+    room = np.empty(min(block, len(left)) * min(block, len(right)), np.float32)  # new memory for each block takes time
+    for start in range(0, len(left), block):
+        rows = left[start : start + block]
+        for first in range(0, len(right), block):
+            columns = right[first : first + block].T
+            shape = (len(rows), columns.shape[1])
+            cosines = np.matmul(rows, columns, out=room[: math.prod(shape)].reshape(shape))
+            top = cosines.max(axis=1)
+            better = np.flatnonzero(top > best[start : start + block])
+            best[start + better] = top[better]
+            asked = better[top[better] >= least]
+            which[start + asked] = cosines[asked].argmax(axis=1) + first
+    return torch.from_numpy(best), torch.from_numpy(which)
 
 
 def find_revision(name: str) -> str:

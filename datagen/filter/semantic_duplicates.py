@@ -119,7 +119,7 @@ def find_similar(
     n = 0
     for start in range(0, len(vectors), block):
         mine = torch.from_numpy(np.array(vectors[start : start + block]))
-        best, which = (one.numpy() for one in nearest(mine, torch.from_numpy(vectors[:n])))
+        best, which = (one.numpy() for one in nearest(mine, torch.from_numpy(vectors[:n]), threshold))
         best_of = stays[which]
         alike = (mine @ mine.T).numpy()
         later, earlier = np.nonzero(np.tril(alike, -1) >= threshold)

@@ -51,6 +51,9 @@ def test_nearest_is_that_of_a_loop():
         cosines = [float(row @ other) for other in others]
         if max(cosines) > -2:
             assert cosine == max(cosines) and at == cosines.index(cosine)
+    same, asked = nearest(vectors, others, least=20, block=7)
+    assert torch.equal(same, best) and torch.equal(asked, torch.where(best >= 20, which, -1))
+    assert 0 < int((asked < 0).sum()) < len(vectors)
 
 
 def test_what_is_no_encoder_is_said(tmp_path: Path):
