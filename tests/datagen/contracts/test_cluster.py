@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,11 +80,10 @@ def test_what_a_function_raises_is_raised_here() -> None:
 
 
 def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dask
-
+    dask: Any = pytest.importorskip("dask")
     monkeypatch.setenv(ADDRESS, "tcp://127.0.0.1:9")
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),  # pyright: ignore[reportPrivateImportUsage]
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(BackendError, match=r"no scheduler at 'tcp://127\.0\.0\.1:9'.*dask scheduler"),
     ):
         list(map_chunks(cluster_work.squares, [[1]]))
