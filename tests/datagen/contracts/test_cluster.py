@@ -1,6 +1,7 @@
+import importlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from datagen.contracts.errors import BackendError, DataError
 from tests import cluster_work
 from tests.dask_processes import a_cluster
 
-pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'datastill[scale]'")
+
+@pytest.fixture(autouse=True, scope="module")
+def dask_is_here(needs: Callable[..., None]) -> None:
+    needs(module="distributed", remedy="pip install 'datastill[scale]'")
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_what_a_function_raises_is_raised_here() -> None:
 
 
 def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    dask: Any = pytest.importorskip("dask")
+    dask: Any = importlib.import_module("dask")
     monkeypatch.setenv(ADDRESS, "tcp://127.0.0.1:9")
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),

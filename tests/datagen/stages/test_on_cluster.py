@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from datagen.contracts.stage import main
 from datagen.stages import filter, verify
 from tests.dask_processes import Cluster, a_cluster
 from tests.datagen.stages.conftest import write
-
-pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'datastill[scale]'")
 
 SYMBOLIC = [
     {
@@ -34,8 +32,13 @@ SHORT = [{"id": f"short-{i}", "text": " ".join(WORDS[i % 400 : i % 400 + 4])} fo
 ITEMS = [{"id": "item", "text": " ".join(WORDS[120:160])}, {"id": "short", "text": " ".join(WORDS[8:12])}]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def dask_is_here(needs: Callable[..., None]) -> None:
+    needs(module="distributed", remedy="pip install 'datastill[scale]'")
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
+def cluster(dask_is_here: None, tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
     with a_cluster(tmp_path_factory.mktemp("dask"), 3) as cluster:
         yield cluster
 
