@@ -23,6 +23,7 @@ from pydantic import Field, field_validator
 from datagen.backends.base import Completion, Failure, Outcome, Request, Sampling
 from datagen.contracts.params import Params
 from datagen.contracts.records import BAD_ANSWERS, Prompt, Verdict
+from datagen.contracts.stage import load_method
 from datagen.traces import Attempt, Generate
 from datagen.traces._scoring import check_verifier, judged, make_request
 from datagen.verify.pool import KeptWorkers
@@ -52,7 +53,13 @@ class Config(Params):
     @field_validator("verifier")
     @classmethod
     def _check_verifier(cls, value: str) -> str:
-        return check_verifier(value)
+        check_verifier(value)
+        if hasattr(load_method("datagen.verify", value), "PASS_IS_AGREEMENT"):
+            raise ValueError(
+                f"{value} compares the attempts at a prompt, and each is judged as it comes; sample with n_samples or "
+                f"best_of_n, then run `datastill verify --set method={value}`"
+            )
+        return value
 
 
 def until_verified(

@@ -188,9 +188,17 @@ def test_symbolic_answers_are_judged_by_workers_that_stay():
     assert [one.score for one in found] == [0.0, 0.0, 1.0] * 2
 
 
-def test_a_verifier_that_asks_a_backend_of_its_own_is_refused():
-    with pytest.raises(ValueError, match="judge asks a backend of its own, and a section names one, the teacher"):
-        Config(verifier="judge")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("judge", "judge asks a backend of its own, and a section names one, the teacher"),
+        ("reward_model", "reward_model needs reward_model, threshold, which no section of traces holds"),
+        ("self_consistency", "self_consistency compares the attempts at a prompt, and each is judged as it comes"),
+    ],
+)
+def test_a_verifier_that_cannot_judge_one_attempt_is_refused(name: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        Config(verifier=name)
 
 
 def test_any_verifier_that_needs_no_parameter_judges():
