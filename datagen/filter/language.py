@@ -1,8 +1,8 @@
 """Drop texts in a language that is not wanted.
 
-Lui and Baldwin 2012, langid.py: An Off-the-shelf Language Identification Tool, as py3langid continues it: a naive Bayes
-model of byte n-grams over 97 languages. Source: https://github.com/adbar/py3langid. Its probabilities are tempered by
-the text's length, so that 0.5 means as much of a long text as of a short one.
+Source: Lui and Baldwin, langid.py: An Off-the-shelf Language Identification Tool, ACL 2012, as py3langid continues it: a
+naive Bayes model of byte n-grams over 97 languages. Its probabilities are tempered by the text's length, so that 0.5
+means as much of a long text as of a short one.
 
 A text is judged by its first `max_chars` characters, in lower case, since the model learned from ordinary case.
 Formulas and code have letters and no language: where answers are full of them, judge the question by `field=prompt`.
