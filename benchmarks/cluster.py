@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.only:
-            command = (_verify if name == "verify" else _embed)(Path(folder), arguments.rows)
+            command = (verify_command if name == "verify" else embed_command)(Path(folder), arguments.rows)
             rows.append({"work": name} | compare(Path(folder) / name, command, arguments.repeats))
             print(json.dumps(rows[-1]))
     if arguments.out:
@@ -52,7 +52,7 @@ def compare(folder: Path, command: list[str], repeats: int) -> dict[str, Any]:
     """Seconds of each turn with one worker and with two, and whether the outputs are those of one process."""
     folder.mkdir()
     _run([*command, "--out", str(folder / "alone")], None)
-    expected = _contents(folder / "alone")
+    expected = contents(folder / "alone")
     seconds: dict[int, list[float]] = {1: [], 2: []}
     equal = True
     for turn in range(repeats):
@@ -61,7 +61,7 @@ def compare(folder: Path, command: list[str], repeats: int) -> dict[str, Any]:
             start = time.perf_counter()
             _run([*command, "--out", str(out)], n_workers)
             seconds[n_workers].append(round(time.perf_counter() - start, 2))
-            equal &= _contents(out) == expected
+            equal &= contents(out) == expected
     return {
         "one_worker_s": seconds[1],
         "two_workers_s": seconds[2],
@@ -78,12 +78,13 @@ def _run(command: list[str], n_workers: int | None) -> None:
     subprocess.run([sys.executable, "-m", *command], env=environment, check=True, capture_output=True)
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
+    """Each file of a dataset."""
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def _verify(folder: Path, n_rows: int) -> list[str]:
-    """Products and what they are expanded, every third one wrongly."""
+def verify_command(folder: Path, n_rows: int) -> list[str]:
+    """The module and its arguments, but for --out: products and what they are expanded, every third one wrongly."""
     rows = [
         {
             "prompt": f"Expand x(x+{i}).",
@@ -101,7 +102,8 @@ def _verify(folder: Path, n_rows: int) -> list[str]:
     ]
 
 
-def _embed(folder: Path, n_rows: int) -> list[str]:
+def embed_command(folder: Path, n_rows: int) -> list[str]:
+    """The module and its arguments, but for --out: random texts beside random items."""
     words = random.Random(0)
     texts = [
         {"text": " ".join(f"word{words.randrange(5000)}" for _ in range(WORDS_A_TEXT))}
