@@ -1,7 +1,7 @@
 """Drop texts in a language that is not wanted.
 
-Source: Lui and Baldwin, langid.py: An Off-the-shelf Language Identification Tool, ACL 2012, as py3langid continues it: a
-naive Bayes model of byte n-grams over 97 languages. Its probabilities are tempered by the text's length, so that 0.5
+Source: Lui and Baldwin, langid.py: An Off-the-shelf Language Identification Tool, ACL 2012, as py3langid continues it:
+a naive Bayes model of byte n-grams over 97 languages. Its probabilities are tempered by the text's length, so that 0.5
 means as much of a long text as of a short one.
 
 A text is judged by its first `max_chars` characters, in lower case, since the model learned from ordinary case.
