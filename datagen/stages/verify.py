@@ -145,7 +145,9 @@ def _opened(
         if hasattr(method, "ROW_BY_ROW"):
             judge = partial(judge_on_cluster, name, config)
         else:
-            log.warning("verify: method %s needs more than a chunk of rows, so it runs here and not on the cluster", name)
+            log.warning(
+                "verify: method %s needs more than a chunk of rows, so it runs here and not on the cluster", name
+            )
     yield {"verifier": identity} if identity else {}, judge
 
 
