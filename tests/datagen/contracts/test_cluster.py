@@ -1,11 +1,14 @@
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from datagen.contracts.cluster import ADDRESS, CHUNKS_A_THREAD, in_chunks, map_chunks
@@ -20,10 +23,11 @@ def dask_is_here(needs: Callable[..., None]) -> None:
 
 
 @pytest.fixture
-def local(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster here, of two workers."""
-    monkeypatch.setenv(ADDRESS, "local")
-    monkeypatch.setenv("DATASTILL_WORKERS", "2")
+def two_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """A cluster of two workers, as the environment names it."""
+    with a_cluster(tmp_path, 2) as cluster:
+        monkeypatch.setenv(ADDRESS, cluster.address)
+        yield
 
 
 def test_chunks_hold_every_row_once_and_in_order() -> None:
@@ -45,7 +49,7 @@ def test_without_a_cluster_a_chunk_is_done_when_its_turn_comes(monkeypatch: pyte
     assert read == [0]
 
 
-@pytest.mark.usefixtures("local")
+@pytest.mark.usefixtures("two_workers")
 def test_results_come_in_order_from_processes_of_their_own_and_few_chunks_are_read_ahead() -> None:
     read: list[int] = []
 
@@ -64,23 +68,42 @@ def test_results_come_in_order_from_processes_of_their_own_and_few_chunks_are_re
     assert [one for _, some in map_chunks(cluster_work.squares, chunks) for one in some] == [n * n for n in range(1000)]
 
 
-@pytest.mark.usefixtures("local")
+@pytest.mark.usefixtures("two_workers")
 def test_a_worker_that_dies_changes_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "died"
     assert list(map_chunks(partial(cluster_work.die_once, str(marker)), range(20))) == [(i, i) for i in range(20)]
     assert marker.exists()
 
 
-@pytest.mark.usefixtures("local")
+@pytest.mark.usefixtures("two_workers")
 def test_a_chunk_that_ends_every_worker_is_an_error_that_says_so() -> None:
     with pytest.raises(BackendError, match=r"3 workers died while they had the same chunk.*--memory-limit"):
         list(map_chunks(cluster_work.die, [1]))
 
 
-@pytest.mark.usefixtures("local")
+@pytest.mark.usefixtures("two_workers")
 def test_what_a_function_raises_is_raised_here() -> None:
     with pytest.raises(DataError, match="row 3: not one of ours"):
         list(map_chunks(cluster_work.refuse, [3]))
+
+
+def test_workers_that_are_started_here_end_with_the_run() -> None:
+    # in a process of its own, since Python's keeper of shared memory stays with whoever starts others
+    script = """
+import os
+from datagen.contracts.cluster import map_chunks
+from tests import cluster_work
+if __name__ == "__main__":
+    pids = {pid for _, pid in map_chunks(cluster_work.whose, range(20))}
+    print(len(pids), os.getpid() in pids, *pids)
+"""
+    environment = os.environ | {ADDRESS: "local", "DATASTILL_WORKERS": "2", "PYTHONPATH": os.getcwd()}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    n_pids, is_ours, *pids = run.stdout.split()
+    assert (n_pids, is_ours) == ("2", "False")
+    assert not any(psutil.pid_exists(int(pid)) for pid in pids)
 
 
 def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
