@@ -2,7 +2,7 @@
 
     python -m benchmarks.cluster [--only verify embed] [--rows N] [--repeats N] [--out FILE.json]
 
-verify judges N answers that only Math-Verify can compare; embed puts N / 4 texts of 60 words beside 200 evaluation
+verify judges N answers that only Math-Verify can compare; embed puts 4,096 texts of 8 words beside 50 evaluation
 items by their embeddings. Each run is a whole process with `DASK_SCHEDULER_ADDRESS=local`, so the start of the workers
 and what they import is in its time. One worker and two take turns; `speedup` is the median over turns of each turn's
 own ratio, and BAR is the least that is wanted of it, on two cores that nobody else uses.
@@ -25,22 +25,22 @@ from datagen.contracts.cluster import ADDRESS, LOCAL
 from datagen.contracts.dataset import write_json
 
 BAR = 1.7
-ITEMS = 200
-WORDS_A_TEXT = 60
+TEXTS, ITEMS, WORDS_A_TEXT = 4096, 50, 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=("verify", "embed"), default=["verify", "embed"])
-    parser.add_argument("--rows", type=int, default=8000)
+    parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON file")
     arguments = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.only:
-            command = (verify_command if name == "verify" else embed_command)(Path(folder), arguments.rows)
+            to = Path(folder)
+            command = verify_command(to, arguments.rows) if name == "verify" else embed_command(to)
             rows.append({"work": name} | compare(Path(folder) / name, command, arguments.repeats))
             print(json.dumps(rows[-1]))
     if arguments.out:
@@ -102,12 +102,11 @@ def verify_command(folder: Path, n_rows: int) -> list[str]:
     ]
 
 
-def embed_command(folder: Path, n_rows: int) -> list[str]:
+def embed_command(folder: Path) -> list[str]:
     """The module and its arguments, but for --out: random texts beside random items."""
     words = random.Random(0)
     texts = [
-        {"text": " ".join(f"word{words.randrange(5000)}" for _ in range(WORDS_A_TEXT))}
-        for _ in range(n_rows // 4 + ITEMS)
+        {"text": " ".join(f"word{words.randrange(5000)}" for _ in range(WORDS_A_TEXT))} for _ in range(TEXTS + ITEMS)
     ]
     documents, items = _write(folder / "texts.jsonl", texts[ITEMS:]), _write(folder / "items.jsonl", texts[:ITEMS])
     settings = ["method=decontamination", "by=embedding"]
