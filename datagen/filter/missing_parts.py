@@ -13,36 +13,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
-
-from datagen.contracts.params import Params
 from datagen.contracts.records import Rejection, Trace
 from datagen.filter import Row
 from datagen.filter._texts import answered, dropped
-from datagen.traces._reasoning import split_text
+from datagen.traces._reasoning import ReasoningTags, split_text
 
 Action = Literal["keep", "reject"]
 
 
-class Config(Params):
-    """What becomes of a row with each fault; `reasoning_tags` enclose the reasoning in a text, and with `[]` none do.
+class Config(ReasoningTags):
+    """What becomes of a row with each fault.
 
     `without_reasoning=keep` is for teachers that show none.
     """
 
     method: Literal["missing_parts"]
-    reasoning_tags: tuple[str, ...] = Field(default=("<think>", "</think>"))
     cut_off: Action = "reject"
     unclosed_reasoning: Action = "reject"
     without_answer: Action = "reject"
     without_reasoning: Action = "reject"
-
-    @field_validator("reasoning_tags")
-    @classmethod
-    def _check_tags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value and (len(value) != 2 or not all(value)):
-            raise ValueError("expected the two tags around the reasoning, or none")
-        return value
 
 
 def missing_parts(config: Config, rows: Iterable[Row | Rejection], against: Path | None) -> Iterator[Row | Rejection]:

@@ -16,16 +16,10 @@ from datagen.contracts.params import Params
 from datagen.traces import Generate
 
 
-class ReasoningParams(Params):
-    """`reasoning_tags` are the two that enclose the reasoning in the text; `[]` leaves texts as they are.
-
-    `without_reasoning` and `without_answer` say what becomes of an answer that lacks one of the two: a row with that
-    part empty, or a rejection (`no_reasoning`, `reasoning_only`). A tool call is an answer.
-    """
+class ReasoningTags(Params):
+    """`reasoning_tags` are the two that enclose the reasoning in a text; with `[]` none do."""
 
     reasoning_tags: tuple[str, ...] = Field(default=("<think>", "</think>"))
-    without_reasoning: Literal["keep", "reject"] = "keep"
-    without_answer: Literal["keep", "reject"] = "keep"
 
     @field_validator("reasoning_tags")
     @classmethod
@@ -33,6 +27,17 @@ class ReasoningParams(Params):
         if value and (len(value) != 2 or not all(value)):
             raise ValueError("expected the two tags around the reasoning, or none")
         return value
+
+
+class ReasoningParams(ReasoningTags):
+    """What becomes of an answer without reasoning, or of reasoning without an answer.
+
+    `without_reasoning` and `without_answer` say what becomes of an answer that lacks one of the two: a row with that
+    part empty, or a rejection (`no_reasoning`, `reasoning_only`). A tool call is an answer.
+    """
+
+    without_reasoning: Literal["keep", "reject"] = "keep"
+    without_answer: Literal["keep", "reject"] = "keep"
 
 
 def split_each(generate: Generate, params: ReasoningParams) -> Generate:
