@@ -2,6 +2,9 @@
 
 The verify stage decides as it judges, and `datagen.select.by_threshold` decides again from the verdicts that it wrote.
 Both ask here, so equal parameters give equal rows and reasons.
+
+Source: rejection sampling by a threshold on a verifier's score, and the best of n, as in Cobbe et al. 2021, Training
+Verifiers to Solve Math Word Problems, arXiv:2110.14168, section 4; the agreement of attempts is a rule of our own.
 """
 
 from typing import Literal

@@ -163,12 +163,12 @@ def _question(prompt: Prompt) -> str:
     return "\n\n".join(turns) or "(none is given)"
 
 
-def _code(texts: Sequence[str]) -> str:
-    """Hexadecimal digits that no text holds, the same for the same texts."""
+def _code(texts: Sequence[str], n_chars: int = CODE_CHARS) -> str:
+    """`n_chars` hexadecimal digits that no text holds, the same for the same texts."""
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    while any(digest[:CODE_CHARS] in text.lower() for text in texts):
+    while any(digest[:n_chars] in text.lower() for text in texts):
         digest = hashlib.sha256(digest.encode()).hexdigest()
-    return digest[:CODE_CHARS]
+    return digest[:n_chars]
 
 
 def _fenced(name: str, text: str, code: str) -> str:

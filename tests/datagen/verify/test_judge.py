@@ -170,10 +170,9 @@ def test_no_answer_can_leave_its_fence():
     assert verdict_by(lambda asked: hostile, row).reason == "unreadable_judgement"
 
 
-def test_the_code_is_in_no_text(monkeypatch: pytest.MonkeyPatch):
+def test_the_code_is_in_no_text():
     """Of one digit there are 16, and the texts hold all but e."""
-    monkeypatch.setattr("datagen.verify.judge.CODE_CHARS", 1)
-    assert _code(["0123456789", "ABCDF"]) == _code(["fDcBa", "9876543210"]) == "e"
+    assert _code(["0123456789", "ABCDF"], 1) == _code(["fDcBa", "9876543210"], 1) == "e"
 
 
 def test_what_the_judge_reads():
