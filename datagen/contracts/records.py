@@ -1,6 +1,6 @@
 """Rows of text datasets, typed for Parquet.
 
-They are Prompt, Trace, Document, Verdict, Rejection, Measurement, Repair and PromptScores.
+They are Prompt, Trace, Document, Example, Verdict, Rejection, Measurement, Repair and PromptScores.
 
 An id names its content and its parent: a prompt's is the user's own or a hash of what it says, a trace's is its
 prompt's id, the sample index and the start of the request's hash. A verdict has the id of the trace it judges, a
@@ -38,6 +38,14 @@ class Constraint(TypedDict):
     kwargs: str
 
 
+class Label(TypedDict):
+    """A label of a text and its weight in [0, 1]: 1 where it holds without degrees."""
+
+    name: str
+    weight: float
+
+
+_LABEL = pl.Struct({"name": pl.String, "weight": pl.Float64})
 _MESSAGE = pl.Struct({name: pl.String for name in ("role", "content", "name", "tool_calls", "tool_call_id")})
 _CONSTRAINT = pl.Struct({"id": pl.String, "kwargs": pl.String})
 
@@ -166,6 +174,48 @@ class Document:
     info: str | None = None
 
     SCHEMA: ClassVar[dict[str, Any]] = dict.fromkeys(("id", "text", "source", "info"), pl.String)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A text with its labels, for students that classify.
+
+    Attributes:
+        id: unique in its dataset.
+        text: what is classified, such as an utterance.
+        context: what a reader must know to classify it; None where the text stands alone.
+        character: who speaks, in a few words.
+        labels: by name, each once; empty where none holds.
+        reason: why these labels, where a teacher said so.
+        family: the set that it belongs to; rates are reported by it.
+        source: the narrative or row that it was made from.
+        teacher: the model's name, where one wrote it.
+        info: JSON text of whatever else the user's row held.
+    """
+
+    id: str
+    text: str
+    context: str | None = None
+    character: str | None = None
+    labels: list[Label] = field(default_factory=list[Label])
+    reason: str | None = None
+    family: str = ""
+    source: str = ""
+    teacher: str = ""
+    info: str | None = None
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "text": pl.String,
+        "context": pl.String,
+        "character": pl.String,
+        "labels": pl.List(_LABEL),
+        "reason": pl.String,
+        "family": pl.String,
+        "source": pl.String,
+        "teacher": pl.String,
+        "info": pl.String,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,7 +402,7 @@ class PromptScores:
     }
 
 
-Record = Prompt | Trace | Document | Verdict | Rejection | Measurement | Repair | PromptScores
+Record = Prompt | Trace | Document | Example | Verdict | Rejection | Measurement | Repair | PromptScores
 
 
 def to_row(record: Record) -> dict[str, Any]:
