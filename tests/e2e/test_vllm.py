@@ -4,6 +4,7 @@ Oracles: the server's own counters, the process table, the ledger as SQL reads i
 `tokenizers` reads it.
 """
 
+import http.client
 import json
 import os
 import re
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.e2e
 
 READY_S = 1800.0  # a start takes a minute on two free cores, many where others use them
 WORDS = ["river", "lamp", "cloud", "bread", "horse", "violin", "garden", "winter", "letter", "bridge", "owl", "salt"]
-N_SAMPLES, CONCURRENCY = 2, 4
+N_SAMPLES, CONCURRENCY = 4, 4
 N_ROWS = len(WORDS) * N_SAMPLES
 SAMPLING = ["temperature=0.7", "max_new_tokens=16", "seed=0"]
 # A seed of its own for every request ends the engine on CPU unless prefill is whole (the last two options).
@@ -125,6 +127,15 @@ def shows_its_load(address: str) -> bool:
     return load.kv_cache_share > 0
 
 
+@contextmanager
+def answering(address: str, name: str) -> Iterator[None]:
+    """A request that the server answers until the block ends: a long one, which nobody waits for."""
+    body = {"model": name, "prompt": "Once", "max_tokens": 2000, "ignore_eos": True}
+    with closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as connection:
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        yield
+
+
 def test_a_run_is_killed_and_its_server_too(root: Path, model: Path, folder: Path):
     """SIGKILL of the server, and it comes back; of the run, and nothing is left; the rerun asks for the rest alone.
 
@@ -146,9 +157,10 @@ def test_a_run_is_killed_and_its_server_too(root: Path, model: Path, folder: Pat
         second = server_of(process.pid)
         arguments = second.cmdline()
         address = f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
-        wait_until(lambda: shows_its_load(address), process)
         process.send_signal(signal.SIGSTOP)
         n_asked = asked_of_a_stopped_run(address, model.name, folder, root)
+        with answering(address, model.name):
+            wait_until(lambda: shows_its_load(address), process)
         left = below(process.pid)
         assert second in left
     finally:
