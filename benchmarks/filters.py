@@ -266,9 +266,10 @@ def signatures(texts: Sequence[str], peers: dict[str, str], work: Path) -> list[
     """Microseconds a signature of 126 hashes takes, of the fastest of three turns, by each library."""
     import numpy as np
 
-    from datagen.filter import _shingles, _texts
+    from datagen.contracts.words import normalise, spaced_words
+    from datagen.filter import _shingles
 
-    sets = _shingles.shingle_sets([_texts.spaced_words(_texts.normalise(text)) for text in texts[:4096]], N)
+    sets = _shingles.shingle_sets([spaced_words(normalise(text)) for text in texts[:4096]], N)
     spread = np.random.default_rng(0)
     factors = spread.integers(0, 2**63, 126, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     blocks = [sets[start : start + 512] for start in range(0, len(sets), 512)]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.filter._texts import spaced_words
+from datagen.contracts.words import spaced_words
 
 Hashes = NDArray[np.uint64]
 

@@ -1,7 +1,5 @@
-"""What the filters share: which text of a row they look at, its words, and how a row is dropped."""
+"""What the filters share: which text of a row they look at, and how a row is dropped."""
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
@@ -11,12 +9,6 @@ from datagen.contracts.records import Document, Message, Rejection, Trace
 from datagen.filter import Row
 
 STAGE = "filter"
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-"""A run of letters and digits; of scripts that put no spaces between words (Chinese, Thai, ...), one character."""
-
-_SPACED = bytes(code if chr(code).isalnum() or chr(code) == "_" else ord(" ") for code in range(128)) + bytes(128)
-
 Field = Literal["all", "prompt", "answer"]
 
 
@@ -66,25 +58,6 @@ def _contents(messages: Iterable[Message], field: Field) -> Iterable[str]:
         role = message.get("role")
         if (role == "user" or (field == "all" and role != "system")) and (content := message.get("content")):
             yield content
-
-
-def normalise(text: str) -> str:
-    """The text in Unicode's composed form, case-folded, each run of white space one space."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
-
-
-def find_words(normalised: str) -> list[str]:
-    """Its words, without punctuation."""
-    if normalised.isascii():  # the same, in half the time
-        return normalised.encode().translate(_SPACED).decode().split()
-    return _WORD.findall(normalised)
-
-
-def spaced_words(normalised: str) -> bytes:
-    """Its words in UTF-8 with spaces between, some of them more than one; empty where there is no word."""
-    if normalised.isascii():
-        return normalised.encode().translate(_SPACED).strip(b" ")
-    return " ".join(_WORD.findall(normalised)).encode("utf-8", "surrogatepass")
 
 
 def dropped(row: Row, reason: str, detail: str) -> Rejection:

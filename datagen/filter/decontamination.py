@@ -28,8 +28,9 @@ from datagen.contracts.cluster import in_chunks, map_chunks
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, open_rows
 from datagen.contracts.records import Prompt, Rejection, Trace
+from datagen.contracts.words import find_words, normalise
 from datagen.filter import Row
-from datagen.filter._texts import STAGE, TextParams, dropped, find_words, normalise, text_of
+from datagen.filter._texts import STAGE, TextParams, dropped, text_of
 
 if TYPE_CHECKING:
     import torch

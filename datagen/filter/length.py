@@ -12,8 +12,9 @@ from pydantic import Field
 
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Rejection
+from datagen.contracts.words import find_words
 from datagen.filter import Row
-from datagen.filter._texts import TextParams, dropped, find_words, text_of
+from datagen.filter._texts import TextParams, dropped, text_of
 
 
 class Config(TextParams):

@@ -21,8 +21,9 @@ from pydantic import Field
 from datagen.contracts.cluster import map_chunks
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Rejection
+from datagen.contracts.words import normalise
 from datagen.filter import Row
-from datagen.filter._texts import TextParams, dropped, normalise, text_of
+from datagen.filter._texts import TextParams, dropped, text_of
 
 if TYPE_CHECKING:
     from datagen.filter._candidates import Index

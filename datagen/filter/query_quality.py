@@ -14,8 +14,9 @@ from pydantic import Field
 
 from datagen.contracts.params import Params
 from datagen.contracts.records import Rejection
+from datagen.contracts.words import find_words
 from datagen.filter import Row
-from datagen.filter._texts import dropped, find_words, text_of
+from datagen.filter._texts import dropped, text_of
 
 _URL = re.compile(r"https?://\S+|\bwww\.\S+", re.IGNORECASE)
 _PIPES = re.compile(r"^[^|\n]*\|[^|\n]*\|.*$")  # a line of at least two

@@ -13,8 +13,9 @@ from typing import Literal
 from pydantic import Field
 
 from datagen.contracts.records import Rejection
+from datagen.contracts.words import find_words, normalise
 from datagen.filter import Row
-from datagen.filter._texts import TextParams, dropped, find_words, normalise, text_of
+from datagen.filter._texts import TextParams, dropped, text_of
 
 
 class Config(TextParams):

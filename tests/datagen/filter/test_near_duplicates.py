@@ -11,10 +11,10 @@ import pytest
 
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Document, Message, Prompt, Rejection, Trace
+from datagen.contracts.words import find_words, normalise, spaced_words
 from datagen.filter import Row, _candidates
 from datagen.filter import near_duplicates as module
 from datagen.filter._shingles import choose_bands, hash_words, jaccards, shingle_sets, sign
-from datagen.filter._texts import find_words, normalise, spaced_words
 from datagen.filter.near_duplicates import Config, near_duplicates
 
 THRESHOLD = 0.8
