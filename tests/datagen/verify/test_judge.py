@@ -19,7 +19,7 @@ from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Prompt, Trace, Verdict
 from datagen.contracts.stage import main
 from datagen.stages.verify import STAGE, parse
-from datagen.verify.judge import Config, Figures, _code, judge
+from datagen.verify.judge import Config, Figures, judge
 from tests.chat_server import ChatServer, late, reply, running
 
 CONFIG = Config.model_validate({"method": "judge", "backend": "scripted"})
@@ -168,11 +168,6 @@ def test_no_answer_can_leave_its_fence():
     code = code_of(asked.replace(hostile, ""))
     assert asked.count(f"<<<ANSWER {code}>>>") == asked.count(f"<<<END OF ANSWER {code}>>>") == 1
     assert verdict_by(lambda asked: hostile, row).reason == "unreadable_judgement"
-
-
-def test_the_code_is_in_no_text():
-    """Of one digit there are 16, and the texts hold all but e."""
-    assert _code(["0123456789", "ABCDF"], 1) == _code(["fDcBa", "9876543210"], 1) == "e"
 
 
 def test_what_the_judge_reads():
