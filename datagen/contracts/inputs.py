@@ -12,6 +12,7 @@ Formats of a row, told apart by their keys:
     prompt, instruction_id_list,  IFEval (arXiv:2311.07911)
       kwargs
     text                          a Document, for the stages that take one
+    text, labels                  an Example (datagen/contracts/examples.py), for students that classify
 Any of them may have tests of code (datagen/contracts/code_tests.py).
 Traces have a completion besides, or end on the assistant's turn; those of equal prompts without a prompt_id share one.
 Whatever else a row holds is kept as JSON text in info.
@@ -21,10 +22,10 @@ import json
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeGuard, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import polars as pl
 from pydantic import Field
@@ -32,10 +33,13 @@ from pydantic import Field
 from datagen.contracts import code_tests
 from datagen.contracts.dataset import is_dataset, iterate, iterate_parquet, read_manifest
 from datagen.contracts.errors import DataError
+from datagen.contracts.examples import document_of, example_of
+from datagen.contracts.fields import BadRow, Row, id_of, info_of, is_object, json_of, list_of, text_of
 from datagen.contracts.params import Params
 from datagen.contracts.records import (
     Constraint,
     Document,
+    Example,
     Message,
     Prompt,
     Rejection,
@@ -44,9 +48,8 @@ from datagen.contracts.records import (
     from_row,
 )
 
-R = TypeVar("R", Prompt, Trace, Document)
-Row = Mapping[str, Any]
-"""A row as parsed, of whatever keys and types."""
+R = TypeVar("R", Prompt, Trace, Document, Example)
+Kind = type[Prompt] | type[Trace] | type[Document] | type[Example]
 _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
                    "tool": "tool", "function_call": "assistant", "observation": "tool"}  # fmt: skip
 _READ = frozenset(
@@ -54,7 +57,6 @@ _READ = frozenset(
      "instruction_id_list", "kwargs", "tools", "source", "info", "completion", "reasoning", "tool_calls",
      "finish_reason", "teacher", *code_tests.COLUMNS)
 )  # fmt: skip
-_READ_OF_DOCUMENT = frozenset(("id", "text", "source", "info"))
 _KEPT_BYTES = 4 * 2**20  # of a .jsonl file whose rows are kept as checked: half the time of a small run
 _SUFFIXES = (".jsonl", ".parquet")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -65,14 +67,6 @@ class InputParams(Params):
 
     max_rejected_share: float = Field(default=0.05, ge=0, le=1)
     max_prompt_chars: int = Field(default=100_000, gt=0)
-
-
-class BadRow(Exception):
-    """A row that cannot be used: a reason code and a sentence."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 class Rows(Generic[R]):
@@ -152,7 +146,7 @@ class Rows(Generic[R]):
                 try:
                     if isinstance(content, BadRow):
                         raise content
-                    own_id = _own_id(content)
+                    own_id = id_of(content)
                     if self._of_one_kind and (kind := kind_of(content)) is not self.record:
                         raise BadRow(
                             "another_record",
@@ -176,8 +170,8 @@ class Rows(Generic[R]):
                         id=own_id or place, stage=self._stage, reason=bad.reason, detail=_clean(f"{place}: {bad}")
                     )
 
-    def _check_row(self, row: Prompt | Trace | Document) -> None:
-        if isinstance(row, Document):
+    def _check_row(self, row: Prompt | Trace | Document | Example) -> None:
+        if isinstance(row, Document | Example):
             return
         prompt = row if isinstance(row, Prompt) else row.prompt
         n_chars = sum(len(message.get("content") or "") for message in prompt.messages)
@@ -189,14 +183,14 @@ class Rows(Generic[R]):
 
 
 def open_rows(path: Path, stage: str, params: InputParams) -> Rows[Any]:
-    """The rows of an input that may hold Prompts, Traces or Documents: a dataset's manifest or a file's first row says.
+    """The rows of an input of any of four records: a dataset's manifest or a file's first row says which.
 
     A row of a file that is of another record than the first cannot be used, as nothing of it may be lost.
 
     Raises:
         DataError: as `Rows`, or a dataset of other records.
     """
-    kinds = {kind.__name__: kind for kind in (Prompt, Trace, Document)}
+    kinds = {kind.__name__: kind for kind in (Prompt, Trace, Document, Example)}
     if is_dataset(path) and (held := read_manifest(path).get("record", "no")) not in kinds:
         raise DataError(f"{path}: holds {held} rows, {stage} takes {', '.join(kinds)} rows")
     record: type[Any] = Prompt  # where nothing says, Rows tells what is wrong
@@ -208,50 +202,57 @@ def open_rows(path: Path, stage: str, params: InputParams) -> Rows[Any]:
     return Rows(path, record, stage, params, of_one_kind=True)
 
 
-def kind_of(row: Row) -> type[Prompt] | type[Trace] | type[Document]:
-    """Which record a row of a file is: a Trace if it has an answer, a Document if it has a text and no question."""
+def kind_of(row: Row) -> Kind:
+    """Which record a row of a file is: a Trace if it has an answer, a Prompt if it has a question.
+
+    Else it is an Example if it has a text and labels, a Document if it has a text alone.
+    """
     turns = next((row[key] for key in ("conversations", "messages", "prompt") if row.get(key) is not None), None)
     last: object = cast(list[Any], turns)[-1] if isinstance(turns, list) and turns else None
-    role = (last.get("role") or last.get("from")) if _is_object(last) else None
+    role = (last.get("role") or last.get("from")) if is_object(last) else None
     if row.get("completion") is not None or row.get("tool_calls") or _SHAREGPT_ROLES.get(str(role)) == "assistant":
         return Trace
-    return Document if turns is None and row.get("text") is not None else Prompt
+    if turns is None and row.get("text") is not None:
+        return Document if row.get("labels") is None else Example
+    return Prompt
 
 
 def to_record(row: Row, record: type[R], *, source: str) -> R:
-    """One row in any of the formats above as a Prompt, a Trace or a Document.
+    """One row in any of the formats above as a Prompt, a Trace, a Document or an Example.
 
     Args:
         row: as parsed.
-        record: Prompt, Trace or Document.
+        record: Prompt, Trace, Document or Example.
         source: where it stands, kept where the row names no source of its own.
 
     Raises:
         BadRow: a field is missing, empty or of the wrong type.
     """
     if record is Document:
-        return cast(R, _document(row, source))
+        return cast(R, document_of(row, source))
+    if record is Example:
+        return cast(R, example_of(row, source))
     messages = _messages(row, optional=record is Trace)
     last = messages.pop() if messages and messages[-1].get("role") == "assistant" else None
-    family = _text(row, "family") or ""
+    family = text_of(row, "family") or ""
     reference = _reference(row, "reference" if row.get("reference") is not None else "answer")
     prompt = Prompt(
-        id=_own_id(row) or ("" if record is Trace else content_id(messages, reference, family)),
+        id=id_of(row) or ("" if record is Trace else content_id(messages, reference, family)),
         messages=messages,
         family=family,
         reference=reference,
         constraints=_constraints(row),
-        tools=_json(row.get("tools") or None),
+        tools=json_of(row.get("tools") or None),
         tests=_tests(row),
-        source=_text(row, "source") or source,
-        info=_info(row),
+        source=text_of(row, "source") or source,
+        info=info_of(row, _READ),
     )
     if record is Prompt:
         if not any((message.get("content") or "").strip() for message in messages if message.get("role") == "user"):
             raise BadRow("empty_prompt", "the prompt has no text from the user; fill it or remove the row")
         return cast(R, prompt)
     answer = _answer(row, last)
-    tool_calls = _json(row.get("tool_calls") or None) or answer.get("tool_calls")
+    tool_calls = json_of(row.get("tool_calls") or None) or answer.get("tool_calls")
     completion = answer.get("content")
     if completion is None and not tool_calls:
         raise BadRow(
@@ -260,55 +261,28 @@ def to_record(row: Row, record: type[R], *, source: str) -> R:
     id = prompt.id or content_id(messages, completion)
     trace = Trace(
         id=id,
-        prompt=replace(prompt, id=_text(row, "prompt_id") or (content_id(messages) if messages else id)),
+        prompt=replace(prompt, id=text_of(row, "prompt_id") or (content_id(messages) if messages else id)),
         completion=completion or "",
-        reasoning=_text(row, "reasoning"),
+        reasoning=text_of(row, "reasoning"),
         tool_calls=tool_calls,
-        finish_reason=_text(row, "finish_reason"),
-        teacher=_text(row, "teacher") or "",
+        finish_reason=text_of(row, "finish_reason"),
+        teacher=text_of(row, "teacher") or "",
     )
     return cast(R, trace)
-
-
-def _document(row: Row, source: str) -> Document:
-    text = _text(row, "text")
-    if text is None:
-        raise BadRow("missing_field", "no `text`; the row needs one")
-    if not text.strip():
-        raise BadRow("empty_text", "the text is empty; fill it or remove the row")
-    return Document(
-        id=_own_id(row) or content_id([], text),
-        text=text,
-        source=_text(row, "source") or source,
-        info=_info(row, _READ_OF_DOCUMENT),
-    )
-
-
-def _own_id(row: Row) -> str | None:
-    return _text(row, "id") or (_text(row, "key") if row.get("instruction_id_list") is not None else None)
-
-
-def _info(row: Row, read: frozenset[str] = _READ) -> str | None:
-    """`info` as it is, or beside the columns that the format does not have."""
-    others = {key: value for key, value in row.items() if key not in read and value is not None}
-    given = row.get("info")
-    if not others:
-        return _json(given)
-    return _json(others if given is None else others | {"info": given})
 
 
 def _answer(row: Row, last: Message | None) -> Message:
     """`completion`, a text or the assistant's one message as TRL writes it; else the conversation's `last` turn."""
     given = row.get("completion")
     if isinstance(given, list):
-        turns = [_message(turn) for turn in _list(row["completion"], "completion")]
+        turns = [_message(turn) for turn in list_of(row["completion"], "completion")]
         return turns[-1] if turns else {}
-    return last or {} if given is None else {"content": _text(row, "completion")}
+    return last or {} if given is None else {"content": text_of(row, "completion")}
 
 
 def _messages(row: Row, *, optional: bool) -> list[Message]:
     if (turns := row.get("conversations")) is not None:
-        return [_sharegpt_turn(turn) for turn in _list(turns, "conversations")]
+        return [_sharegpt_turn(turn) for turn in list_of(turns, "conversations")]
     given = row.get("messages") if row.get("messages") is not None else row.get("prompt")
     if given is None and optional:
         return []
@@ -316,11 +290,11 @@ def _messages(row: Row, *, optional: bool) -> list[Message]:
         raise BadRow("missing_field", "no `prompt`, `messages` or `conversations`; the row needs one of them")
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
-    return [_message(turn) for turn in _list(given, "messages")]
+    return [_message(turn) for turn in list_of(given, "messages")]
 
 
 def _message(turn: object) -> Message:
-    if not _is_object(turn) or turn.get("role") not in _ROLES:
+    if not is_object(turn) or turn.get("role") not in _ROLES:
         raise BadRow("wrong_type", f"each message is an object whose `role` is one of {', '.join(_ROLES)}")
     message: Message = {"role": turn["role"]}
     for key in ("content", "name", "tool_call_id"):
@@ -329,12 +303,12 @@ def _message(turn: object) -> Message:
                 raise BadRow("wrong_type", f"`{key}` of a message must be a text (got {type(value).__name__})")
             message[key] = value
     if turn.get("tool_calls"):
-        message["tool_calls"] = _json(turn["tool_calls"])
+        message["tool_calls"] = json_of(turn["tool_calls"])
     return message
 
 
 def _sharegpt_turn(turn: object) -> Message:
-    if not _is_object(turn) or turn.get("from") not in _SHAREGPT_ROLES or not isinstance(turn.get("value"), str):
+    if not is_object(turn) or turn.get("from") not in _SHAREGPT_ROLES or not isinstance(turn.get("value"), str):
         raise BadRow(
             "wrong_type", f"each turn of `conversations` has `from` (one of {', '.join(_SHAREGPT_ROLES)}) and `value`"
         )
@@ -343,21 +317,21 @@ def _sharegpt_turn(turn: object) -> Message:
 
 def _constraints(row: Row) -> list[Constraint]:
     if row.get("instruction_id_list") is None:
-        return [_constraint(one) for one in _list(row.get("constraints") or [], "constraints")]
-    ids = _list(row["instruction_id_list"], "instruction_id_list")
-    kwargs = _list(row.get("kwargs") or [None] * len(ids), "kwargs")
+        return [_constraint(one) for one in list_of(row.get("constraints") or [], "constraints")]
+    ids = list_of(row["instruction_id_list"], "instruction_id_list")
+    kwargs = list_of(row.get("kwargs") or [None] * len(ids), "kwargs")
     if len(kwargs) != len(ids):
         raise BadRow("wrong_type", f"{len(ids)} entries in `instruction_id_list`, {len(kwargs)} in `kwargs`")
     return [_constraint({"id": id, "kwargs": arguments}) for id, arguments in zip(ids, kwargs, strict=True)]
 
 
 def _constraint(given: object) -> Constraint:
-    if not _is_object(given) or not isinstance(given.get("id"), str):
+    if not is_object(given) or not isinstance(given.get("id"), str):
         raise BadRow("wrong_type", "each of `constraints` is an object with a text `id` and the `kwargs` it takes")
     arguments = given.get("kwargs")
-    if _is_object(arguments):  # a Parquet struct holds every key of the column, null where the row has none
+    if is_object(arguments):  # a Parquet struct holds every key of the column, null where the row has none
         arguments = {key: value for key, value in arguments.items() if value is not None}
-    return {"id": given["id"], "kwargs": _json(arguments) or "{}"}
+    return {"id": given["id"], "kwargs": json_of(arguments) or "{}"}
 
 
 def _tests(row: Row) -> str | None:
@@ -367,40 +341,15 @@ def _tests(row: Row) -> str | None:
         raise BadRow("wrong_type", str(error)) from None
 
 
-def _is_object(value: object) -> TypeGuard[Row]:
-    return isinstance(value, Mapping)
-
-
-def _text(row: Row, key: str) -> str | None:
-    value = row.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise BadRow("wrong_type", f"`{key}` must be a text or a number (got {type(value).__name__})")
-
-
 def _reference(row: Row, key: str) -> str | None:
     """A list of alternatives becomes its JSON text, one of a single alternative that alone."""
     given = row.get(key)
     if not isinstance(given, list):
-        return _text(row, key)
-    texts = [_text({key: one}, key) for one in cast(list[Any], given)]
+        return text_of(row, key)
+    texts = [text_of({key: one}, key) for one in cast(list[Any], given)]
     if not texts or None in texts:
         raise BadRow("wrong_type", f"`{key}` is a list, which must hold one text or more, and no null")
     return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
-
-
-def _list(value: object, key: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise BadRow("wrong_type", f"`{key}` must be a list (got {type(value).__name__})")
-    return cast(list[Any], value)
-
-
-def _json(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def _clean(text: str) -> str:
@@ -430,7 +379,7 @@ def _parse_line(line: bytes) -> Row | BadRow:
         return BadRow("not_utf8", f"byte {error.start} is not UTF-8; save the file as UTF-8")
     except (ValueError, RecursionError) as error:  # not only JSONDecodeError: a number may have too many digits
         return BadRow("malformed_json", f"not JSON ({error}); each line must be one object")
-    if not _is_object(content):
+    if not is_object(content):
         return BadRow(
             "malformed_json", f"expected an object, got {type(content).__name__}; each line must be one object"
         )

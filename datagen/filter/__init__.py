@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from datagen.contracts.records import Document, Prompt, Rejection, Trace
+from datagen.contracts.records import Document, Example, Prompt, Rejection, Trace
 
-Row = Prompt | Trace | Document
+Row = Prompt | Trace | Document | Example
 
 
 class FilterMethod(Protocol):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.params import Params
-from datagen.contracts.records import Document, Message, Rejection, Trace
+from datagen.contracts.records import Document, Example, Message, Prompt, Rejection, Trace
 from datagen.filter import Row
 
 STAGE = "filter"
@@ -16,7 +16,8 @@ class TextParams(Params):
     """Which text of a row counts.
 
     `prompt` is what the user says, `answer` a trace's reasoning and completion, `all` both and the turns between. A
-    system message never counts, since many rows share it. A document is one text, whatever `field` says.
+    system message never counts, since many rows share it. A document is one text, whatever `field` says. Of an example
+    `prompt` is its text, and `all` its context too.
     """
 
     field: Field = "all"
@@ -26,13 +27,16 @@ def text_of(row: Row, field: Field) -> str:
     """The text of a row that counts.
 
     Raises:
-        ParamsError: the answer is asked for, and the rows are Prompts.
+        ParamsError: the answer is asked for, and the rows are Prompts or Examples.
     """
     if isinstance(row, Document):
         return row.text
-    if not isinstance(row, Trace):
-        if field == "answer":
-            raise ParamsError("field: the rows are prompts and have no answer; set field=prompt (got answer)")
+    if field == "answer" and not isinstance(row, Trace):
+        kind = type(row).__name__.lower()
+        raise ParamsError(f"field: the rows are {kind}s and have no answer; set field=prompt (got answer)")
+    if isinstance(row, Example):
+        return f"{row.context}\n{row.text}" if row.context and field == "all" else row.text
+    if isinstance(row, Prompt):
         return "\n".join(_contents(row.messages, field))
     answer = [part for part in (row.reasoning, row.completion) if part]
     if field == "answer":

@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import Field
 
 from datagen.contracts.params import Params
-from datagen.contracts.records import Document, Message, Prompt, Rejection, Trace
+from datagen.contracts.records import Document, Example, Message, Prompt, Rejection, Trace
 from datagen.filter import Row
 from datagen.filter._texts import dropped
 
@@ -98,6 +98,9 @@ def has_luhn_digit(number: str) -> bool:
 def _masked(row: Row, masker: _Masker) -> Row:
     if isinstance(row, Document):
         return replace(row, text=masker.mask(row.text))
+    if isinstance(row, Example):
+        said = {name: masker.mask_any(getattr(row, name)) for name in ("context", "character", "reason")}
+        return replace(row, text=masker.mask(row.text), **said)
     if isinstance(row, Prompt):
         messages = [_message(message, masker) for message in row.messages]
         return replace(row, messages=messages, reference=masker.mask_any(row.reference))

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.params import Params
-from datagen.contracts.records import Document, Prompt, Rejection, Trace
+from datagen.contracts.records import Document, Example, Prompt, Rejection, Trace
 from datagen.filter import Row
 from datagen.filter._texts import dropped
 
@@ -43,13 +43,14 @@ def turns(config: Config, rows: Iterable[Row | Rejection], against: Path | None)
     """Every row, or its rejection.
 
     Raises:
-        ParamsError: `min_turns` above `max_turns`, or the rows are Documents.
+        ParamsError: `min_turns` above `max_turns`, or the rows are Documents or Examples.
     """
     if config.max_turns is not None and config.min_turns > config.max_turns:
         raise ParamsError(f"min_turns: must not be above max_turns={config.max_turns} (got {config.min_turns})")
     for row in rows:
-        if isinstance(row, Document):
-            raise ParamsError("method turns looks at conversations, and the rows are documents; give prompts or traces")
+        if isinstance(row, Document | Example):
+            kind = type(row).__name__.lower()
+            raise ParamsError(f"method turns looks at conversations, and the rows are {kind}s; give prompts or traces")
         if not isinstance(row, Rejection) and (fault := _find_fault(row, config)):
             yield dropped(row, *fault)
         else:

@@ -1,8 +1,8 @@
 """Drop rows for a stated reason: near-duplicates, evaluation items, bad queries, loops, lengths, personal data.
 
-The input is a dataset directory of Prompts, Traces or Documents, or a .jsonl or .parquet file of such rows. What stays
-is written as the same kind of record; every other row is a rejection whose reason is a code to count by, and whose
-detail names the cause. `datastill why ROW_ID` shows it.
+The input is a dataset directory of Prompts, Traces, Documents or Examples, or a .jsonl or .parquet file of such rows.
+What stays is written as the same kind of record; every other row is a rejection whose reason is a code to count by, and
+whose detail names the cause. `datastill why ROW_ID` shows it.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ def run(run: Run) -> dict[str, Any]:
 STAGE = Stage(
     name="filter",
     parse=parse,
-    inputs={"documents": "dataset of Prompts, Traces or Documents, .jsonl or .parquet file (a document has a `text`)"},
+    inputs={"documents": "dataset of Prompts, Traces, Documents or Examples, .jsonl or .parquet file"},
     optional_inputs={"against": "what to compare with, for decontamination: evaluation items, in any of these formats"},
     run=run,
 )

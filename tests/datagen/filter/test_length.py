@@ -4,7 +4,7 @@ import pytest
 
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.params import validate
-from datagen.contracts.records import Document, Prompt, Rejection, Trace
+from datagen.contracts.records import Document, Example, Prompt, Rejection, Trace
 from datagen.filter.length import Config, length
 
 
@@ -38,3 +38,13 @@ def test_no_bound_and_bounds_that_leave_nothing_are_refused():
         why("x")
     with pytest.raises(ParamsError, match=r"min_words: must not be above max_words=2 \(got 3\)"):
         why("x", min_words=3, max_words=2)
+
+
+def test_an_example_is_its_text_and_all_of_it_its_context_too():
+    example = Example(id="e", text="four five", context="one two three")
+    for field, n in (("prompt", 2), ("all", 5)):
+        config = Config.model_validate({"method": "length", "min_words": 7, "field": field})
+        (row,) = length(config, [example], None)
+        assert isinstance(row, Rejection) and row.detail == f"{n} words, the least is 7"
+    with pytest.raises(ParamsError, match="field: the rows are examples and have no answer"):
+        list(length(Config.model_validate({"method": "length", "min_words": 7, "field": "answer"}), [example], None))

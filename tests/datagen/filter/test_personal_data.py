@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from datagen.contracts.records import Document, Prompt, Rejection, Trace
+from datagen.contracts.records import Document, Example, Prompt, Rejection, Trace
 from datagen.filter.personal_data import Config, has_luhn_digit, personal_data
 
 
@@ -86,3 +86,13 @@ def test_a_rejection_says_what_but_not_which():
     assert isinstance(row, Rejection)
     assert (row.reason, row.detail) == ("personal_data", "holds personal data: card 1, email 2")
     assert masked(text, kinds=["card"]) == "a@b.org, c@d.org and [CARD]"
+
+
+def test_all_that_an_example_says_is_masked():
+    """Its text, context, character and reason; its labels stay."""
+    config = Config(method="personal_data", kinds=["email"])
+    said = {"text": "write a@b.com", "context": "c@d.org", "character": "e@f.net", "reason": "g@h.com"}
+    example = Example(id="e", labels=[{"name": "joy", "weight": 1.0}], **said)
+    (row,) = personal_data(config, [example], None)
+    assert isinstance(row, Example) and row.labels == example.labels
+    assert (row.text, row.context, row.character, row.reason) == ("write [EMAIL]", "[EMAIL]", "[EMAIL]", "[EMAIL]")

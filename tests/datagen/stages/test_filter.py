@@ -94,7 +94,7 @@ def test_a_dataset_of_other_records_is_refused(tmp_path: Path, capsys: pytest.Ca
     with DatasetWriter(tmp_path / "verdicts", Verdict, {}):
         pass
     assert run(tmp_path / "verdicts", tmp_path / "out", "seed=0") == 3
-    assert "holds Verdict rows, filter takes Prompt, Trace, Document rows" in capsys.readouterr().err
+    assert "holds Verdict rows, filter takes Prompt, Trace, Document, Example rows" in capsys.readouterr().err
 
 
 def test_against_is_refused_where_nothing_is_compared_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
