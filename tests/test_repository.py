@@ -38,7 +38,7 @@ PROTOCOLS = {
 TENSOR_MODULES = {
     "datagen.backends.decoding", "datagen.backends.embeddings", "datagen.backends.scoring",
     "datagen.contracts.signal_columns",
-    "datagen.contracts.tensors", "datagen.filter._candidates", "datagen.filter._embedding",
+    "datagen.contracts.tensors", "datagen.filter._candidates",
     "datagen.filter._shingles",
     "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches", "trainers.bootstrap",
     "trainers.objectives", "trainers.teachers.cached",

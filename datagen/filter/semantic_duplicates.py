@@ -88,7 +88,7 @@ def semantic_duplicates(
 
 def _embed_all(file: BinaryIO, rows: Iterable[Row | Rejection], config: Config) -> int:
     """Write a vector for each row, rejections left out, and return its length; 0 where there is no row."""
-    from datagen.filter._embedding import embed
+    from datagen.backends.embeddings import embed
 
     width = 0
     texts = (text_of(row, config.field) for row in rows if not isinstance(row, Rejection))

@@ -1,4 +1,6 @@
-"""A taxonomy: the labels that a corpus is written for, each with what it means. It is data, a YAML file:
+"""A taxonomy: the labels that a corpus is written for, each with what it means.
+
+It is data, a YAML file:
 
     name: weather
     neutral: none of these            # of those below, the label of a text without one; may be left out

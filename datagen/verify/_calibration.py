@@ -1,15 +1,7 @@
-"""The threshold at which a similarity may be trusted, read off pairs that somebody labelled.
-
-A pair is an answer, a reference and whether the answer is right. Above a threshold t the precision is the share of
-right pairs among those with a similarity of at least t, the recall their share of all right pairs (van Rijsbergen.
-Information Retrieval. 1979, chapter 7). The threshold is the smallest similarity of a pair at which the precision is
-high enough: of all such thresholds it has the highest recall.
-"""
+"""Answers that somebody labelled right or wrong, off which the threshold of a similarity is read."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +15,6 @@ class Pair:
     answer: str
     reference: str
     label: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """A threshold, what it does on the pairs that it was read off, and how many of them there are."""
-
-    threshold: float
-    precision: float
-    recall: float
-    n_pairs: int
-    n_true: int
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -63,39 +44,3 @@ def _pair(line: bytes, place: str) -> Pair:
     if not isinstance(answer, str) or not isinstance(reference, str) or not isinstance(label, bool):
         raise DataError(f"{place}: answer and reference are texts, and label is true or false; mend the line")
     return Pair(answer=answer, reference=reference, label=label)
-
-
-def calibrate(similarities: Sequence[float], labels: Sequence[bool], target_precision: float) -> Calibration:
-    """The smallest positive similarity that, as a threshold, has at least this precision.
-
-    Raises:
-        DataError: all labels are the same, so nothing is told apart; or no threshold is that precise.
-    """
-    n_true = sum(labels)
-    if not 0 < n_true < len(labels):
-        raise DataError(
-            f"pairs: {n_true} of {len(labels)} are labelled true; give right pairs and wrong ones, as similar as those "
-            "that occur"
-        )
-    found: Calibration | None = None
-    highest = n_above = n_true_above = 0.0
-    ordered = sorted(zip(similarities, labels, strict=True), reverse=True)
-    for similarity, group in groupby(ordered, key=lambda pair: pair[0]):
-        if similarity <= 0:
-            break
-        tied = [label for _, label in group]
-        n_above += len(tied)
-        n_true_above += sum(tied)
-        precision = n_true_above / n_above
-        highest = max(highest, precision)
-        if precision >= target_precision:
-            found = Calibration(
-                threshold=similarity, precision=precision, recall=n_true_above / n_true, n_pairs=len(labels),
-                n_true=n_true,
-            )  # fmt: skip
-    if found is None:
-        raise DataError(
-            f"pairs: no threshold has the precision target_precision={target_precision:g} on these {len(labels)}, the "
-            f"best has {highest:.4g}; name another embedder, label more pairs, or accept less"
-        )
-    return found

@@ -7,9 +7,10 @@ says it is, not ASCII's alone. Two texts without a word are equal only where the
 
 measure=embedding: the cosine of sentence embeddings (Reimers and Gurevych. Sentence-BERT. 2019. arXiv:1908.10084).
 Cosines of right answers differ from encoder to encoder and from subject to subject, so the threshold is no parameter:
-it is read off labelled pairs, the smallest at which the precision on them is `target_precision` (`_calibration`). From
-it on the score is 1, below it the cosine's share of it; so a stage's `threshold` of 1 asks for that precision. A cosine
-says little where answers differ in a number, a name or a negation: such pairs belong among the labelled ones.
+it is read off labelled pairs, the smallest at which the precision on them is `target_precision`
+(`datagen.contracts.calibration`). From it on the score is 1, below it the cosine's share of it; so a stage's
+`threshold` of 1 asks for that precision. A cosine says little where answers differ in a number, a name or a negation:
+such pairs belong among the labelled ones.
 
 The answer is what stands in the last `\boxed{}` or after "the answer is", up to the sentence's end, else the whole
 completion; `detail` names the rule. A reference that is a JSON list of texts holds alternatives, and the best counts.
@@ -26,9 +27,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from datagen.contracts.calibration import Calibration, calibrate
 from datagen.contracts.params import Params
 from datagen.contracts.records import Trace, Verdict
-from datagen.verify._calibration import Calibration, Pair, calibrate, read_pairs
+from datagen.verify._calibration import Pair, read_pairs
 from datagen.verify._cluster import CHUNK
 from datagen.verify._references import references
 from datagen.verify.answers import ANSWER_IS, MAX_ANSWER_CHARS, SENTENCE_END, Answer, last_boxed, trim

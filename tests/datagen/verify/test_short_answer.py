@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.backends.embeddings import EMBEDDED, Encoder
+from datagen.contracts.calibration import calibrate
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.params import validate
 from datagen.contracts.records import Prompt, Trace, Verdict
 from datagen.contracts.stage import main
 from datagen.stages.verify import STAGE
-from datagen.verify._calibration import calibrate
 from datagen.verify._cluster import CHUNK
 from datagen.verify.short_answer import Config, Figures, exact_match, find_short_answer, short_answer, token_f1
 
