@@ -27,6 +27,7 @@ METHODS = [(family, name) for family in find_families() for name in find_methods
 PROTOCOLS = {
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
     "datagen.filter": ("datagen.filter", "FilterMethod"),
+    "datagen.narratives": ("datagen.narratives", "NarrativesMethod"),
     "datagen.prompts": ("datagen.prompts", "PromptsMethod"),
     "datagen.select": ("datagen.select", "SelectMethod"),
     "datagen.signals": ("datagen.signals", "SignalMethod"),
