@@ -9,12 +9,12 @@ Formulas and code have letters and no language: where answers are full of them, 
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from datagen.backends.languages import known_languages, ranked_languages
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Rejection
 from datagen.filter import Row
@@ -44,7 +44,7 @@ def language(config: Config, rows: Iterable[Row | Rejection], against: Path | No
     Raises:
         ParamsError: a language that the model does not know, or the answer is asked for and the rows are Prompts.
     """
-    known: list[str] = _identifier().labels
+    known = known_languages()
     if unknown := [one for one in config.languages if one not in known]:
         raise ParamsError(f"languages: {unknown[0]!r} is none of those known: {', '.join(sorted(known))}")
     for row in rows:
@@ -58,17 +58,10 @@ def _fault(text: str, config: Config) -> str | None:
     start = text[: config.max_chars].lower()
     if sum(map(str.isalpha, start)) < config.min_letters:
         return None
-    ranked: list[tuple[str, float]] = _identifier().rank(start)
+    ranked = ranked_languages(start)
     confidence = sum(probability for code, probability in ranked if code in config.languages)
     if confidence >= config.min_confidence:
         return None
     best, probability = ranked[0]
     wanted = " or ".join(config.languages)
     return f"{best} at {probability:.2f}, {wanted} at {confidence:.2f}, the least is {config.min_confidence:g}"
-
-
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
