@@ -47,7 +47,10 @@ TENSOR_MODULES = {
 
 WITHOUT_TORCH = """
 import importlib, sys
-absent = {"torch", "transformers", "datasets", "accelerate", "safetensors", "gguf", "pyarrow", "numpy", "dvc", "trl"}
+absent = {
+    "torch", "transformers", "datasets", "accelerate", "safetensors", "gguf", "llguidance", "pyarrow", "numpy", "dvc",
+    "trl",
+}
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in absent:

@@ -45,24 +45,28 @@ class Request:
         sampling: options, with the request's own seed.
         sample_index: tells apart the attempts at one conversation, from 0.
         tools: JSON text of tool definitions.
+        response_schema: JSON text of the JSON schema, an object, that the answer has to follow. A server is asked to
+            hold it to that, local and vllm_offline do so themselves, scripted pays no heed.
     """
 
     messages: Sequence[Message]
     sampling: Sampling
     sample_index: int = 0
     tools: str | None = None
+    response_schema: str | None = None
 
     def key(self, identity: Mapping[str, Any]) -> bytes:
         """SHA-256 of everything that can change the answer; `identity` is the backend's."""
-        return request_key(
-            {
-                "identity": dict(identity),
-                "messages": list(self.messages),
-                "tools": self.tools,
-                "sampling": self.sampling.__dict__,  # as model_dump(mode="json"), for a third of the time
-                "sample_index": self.sample_index,
-            }
-        )
+        fields = {
+            "identity": dict(identity),
+            "messages": list(self.messages),
+            "tools": self.tools,
+            "sampling": self.sampling.__dict__,  # as model_dump(mode="json"), for a third of the time
+            "sample_index": self.sample_index,
+        }
+        if self.response_schema is not None:  # a request without one keeps the key of a ledger that knew none
+            fields["response_schema"] = self.response_schema
+        return request_key(fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

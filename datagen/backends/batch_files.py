@@ -52,15 +52,13 @@ class Refused(BackendError):
     """The server took no row of a batch; nothing was bought."""
 
 
-def request_line(request: Request, key: bytes, endpoint: Endpoint) -> bytes:
-    """One line of the input file; its custom_id is the request's key.
+def request_line(request: Request, key: bytes, endpoint: Endpoint, extra_body: Mapping[str, Any]) -> bytes:
+    """One line of the input file; its custom_id is the request's key, and `extra_body` stands in the body.
 
     Raises:
         ValueError, RecursionError: the row's tools or tool calls are not JSON, or nested too deep.
     """
-    body = request_body(
-        request, model=endpoint.model, logprobs=endpoint.logprobs, extra_body=endpoint.extra_body
-    )  # fmt: skip
+    body = request_body(request, model=endpoint.model, logprobs=endpoint.logprobs, extra_body=extra_body)
     return b'{"custom_id":"%s","method":"POST","url":"%s","body":%s}\n' % (key.hex().encode(), URL_PATH.encode(), body)
 
 

@@ -23,6 +23,7 @@ from datagen.backends.batch_files import Refused, left_over, read_rows, request_
 from datagen.backends.batch_journal import Journal, Record, explained
 from datagen.backends.batch_server import ENDED, BatchServer, Gone
 from datagen.backends.budget import Purchase, most_tokens
+from datagen.backends.chat_format import extra_body_of, with_remedy
 from datagen.backends.endpoint_params import Endpoint
 from datagen.contracts.errors import BackendError
 
@@ -187,8 +188,9 @@ class Flight:
         purchases: dict[bytes, Purchase] = {}
         n_bytes = 0
         for key, request in list(islice(self._queue.items(), config.max_requests_per_batch)):
+            extra = extra_body_of(request, config.extra_body)
             try:
-                line = request_line(request, key, config)
+                line = request_line(request, key, config, extra)
             except (ValueError, RecursionError) as error:
                 self._fail(key, Failure(reason="bad_tools", detail=f"tools or tool_calls are not JSON ({error})"))
                 continue
@@ -198,8 +200,7 @@ class Flight:
                 continue
             if n_bytes + len(line) > config.max_bytes_per_batch:
                 break
-            n_new, extra = request.sampling.max_new_tokens, config.extra_body
-            taken = budget.take([most_tokens(request.messages, request.tools, n_new, extra)])
+            taken = budget.take([most_tokens(request.messages, request.tools, request.sampling.max_new_tokens, extra)])
             if not taken:
                 if not purchases and not self._batches:
                     raise budget.exceeded()
@@ -331,7 +332,7 @@ class Flight:
             self._elsewhere[key] = request  # to be claimed anew once its batch has let go of it
             return
         tries = f"{self._n_tries[key]} batches, the last: " if may_pass else ""
-        self._fail(key, Failure(reason=answer.reason, detail=f"{tries}{answer.detail}"))
+        self._fail(key, with_remedy(Failure(reason=answer.reason, detail=f"{tries}{answer.detail}"), request))
 
     def _fail(self, key: bytes, failure: Failure) -> None:
         self._failed[key] = failure

@@ -9,15 +9,54 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from datagen.backends.base import Completion, Failure, Request
+from datagen.contracts.errors import ParamsError
 
 MAX_DETAIL_CHARS = 300
+SCHEMA_NAME = "answer"
+_ABOUT_SCHEMA = re.compile(r"response_format|schema|structured|grammar|guided", re.IGNORECASE)
 
 
 class WrongChoices(ValueError):
     """A reply with choices that were not asked for."""
+
+
+def extra_body_of(request: Request, extra_body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`extra_body`, and beside it the request's schema as the API takes it.
+
+    Raises:
+        ParamsError: both say what form the answer has, or the schema is no JSON object.
+    """
+    if request.response_schema is None:
+        return extra_body
+    if "response_format" in extra_body:
+        raise ParamsError(
+            "response_format: the requests have schemas of their own; leave it out, or set structured_output=none"
+        )
+    return {**extra_body, "response_format": _response_format(request.response_schema)}
+
+
+@lru_cache(maxsize=64)
+def _response_format(schema: str) -> dict[str, Any]:
+    try:
+        read = json.loads(schema)
+    except (ValueError, RecursionError) as error:
+        raise ParamsError(f"a request's response_schema is no JSON ({error}): {schema[:100]!r}") from None
+    if not isinstance(read, dict):
+        raise ParamsError(f"a request's response_schema is no JSON object: {schema[:100]!r}")
+    return {"type": "json_schema", "json_schema": {"name": SCHEMA_NAME, "schema": read, "strict": True}}
+
+
+def with_remedy(failure: Failure, request: Request) -> Failure:
+    """The failure, `schema_refused` with what to do about it where the server did not take the request's schema."""
+    is_about_schema = failure.reason.startswith("http_4") and _ABOUT_SCHEMA.search(failure.detail)
+    if request.response_schema is None or not is_about_schema:
+        return failure
+    remedy = "structured_output=none asks without a schema"
+    return Failure(reason="schema_refused", detail=f"{failure.reason}: {failure.detail}; {remedy}")
 
 
 def request_body(

@@ -56,6 +56,7 @@ def _follows(one: Request, other: Request) -> bool:
         other.sample_index == one.sample_index + 1
         and other.messages == one.messages
         and other.tools == one.tools
+        and other.response_schema == one.response_schema
         and other.sampling.__dict__ | {"seed": 0} == one.sampling.__dict__ | {"seed": 0}
     )
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from datagen.backends.base import Sampling
+from datagen.backends.guided import Guide
 
 PREFILL_TOKENS = 4096  # in one forward pass: enough to fill the machine, and activations stay small
 NUCLEUS_TOKENS = 256  # looked at first; a nucleus is rarely larger
@@ -34,8 +35,11 @@ def decode_batch(
     *,
     end_tokens: Collection[int],
     is_stopped: IsStopped,
+    guides: Sequence[Guide | None] | None = None,
 ) -> list[list[int]]:
     """The new tokens of every row, up to and with an end token, what completes a stop string, or `max_new_tokens`.
+
+    A row with a guide takes only what that allows, and ends where nothing may follow.
 
     Args:
         model: a transformers model with a language-model head.
@@ -43,7 +47,9 @@ def decode_batch(
         samplings: one a row; the seeds are the rows' own.
         end_tokens: ids that end a row.
         is_stopped: says which rows end otherwise.
+        guides: one a row, None where its answer is free; they follow it.
     """
+    guides = guides or [None] * len(prompts)
     distinct = {tuple(prompt): i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
     cache, attention, logits = _prefill(model, list(distinct))
     rows = list(range(len(prompts)))
@@ -53,11 +59,14 @@ def decode_batch(
     generators = [torch.Generator().manual_seed(sampling.seed) for sampling in samplings]
     tokens: list[list[int]] = [[] for _ in prompts]
     while True:
+        logits = without_forbidden(logits, [guides[row] for row in rows])
         chosen = choose_tokens(logits, [samplings[row] for row in rows], [generators[row] for row in rows])
         unfinished: list[int] = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             tokens[row].append(token)
-            ended = token in end_tokens or len(tokens[row]) == samplings[row].max_new_tokens
+            guide = guides[row]
+            ended = (guide is not None and guide.take(token)) or token in end_tokens
+            ended = ended or len(tokens[row]) == samplings[row].max_new_tokens
             if not ended and not is_stopped(row, tokens[row]):
                 unfinished.append(place)
         if not unfinished:
@@ -75,6 +84,23 @@ def decode_batch(
             past_key_values=cache,
             logits_to_keep=1,
         ).logits[:, -1]
+
+
+def without_forbidden(logits: Tensor, guides: Sequence[Guide | None]) -> Tensor:
+    """(B, V) logits, minus infinity at what a row's guide forbids; rows without a guide stay as they are.
+
+    Ids above the tokenizer's, which pad the network's vocabulary, are forbidden.
+    """
+    masks = {row: guide.allowed() for row, guide in enumerate(guides) if guide}
+    if not masks:
+        return logits
+    packed = torch.stack([torch.frombuffer(mask, dtype=torch.uint8) for mask in masks.values()]).to(logits.device)
+    bits = packed[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=logits.device) & 1
+    rows = torch.tensor(list(masks), device=logits.device)
+    held = torch.full_like(logits[rows], -torch.inf)
+    n_ids = min(logits.shape[-1], 8 * packed.shape[1])
+    held[:, :n_ids] = logits[rows, :n_ids].where(bits.flatten(1)[:, :n_ids] == 1, -torch.inf)
+    return logits.index_copy(0, rows, held)
 
 
 def choose_tokens(logits: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]) -> Tensor:

@@ -5,6 +5,8 @@ a batch depends on the requests alone, never on what is answered; a batch in whi
 enters the ledger in one transaction, where the answers that stand stay. An empty answer enters it too, as the model
 would give it again and its batch would never be whole; whoever asked is told of a failure.
 
+An answer with a schema is held to it while it is drawn (`guided`), and ends where nothing may follow.
+
 Source: none; `decoding` cites how a token is drawn.
 """
 
@@ -13,12 +15,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
 
 from pydantic import Field
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
+from datagen.backends.guided import Guide, Guides, UnknownSchema
 from datagen.backends.in_batches import Answers, answer_batch
 from datagen.backends.models import EMBEDDED, Model, resolve_model
 from datagen.backends.transformers_models import device_type, end_tokens, template_message
@@ -97,7 +101,11 @@ class _Backend:
         self._end_tokens = end_tokens(network, tokenizer)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """The outcome of every request, in order, a block in memory at a time."""
+        """The outcome of every request, in order, a block in memory at a time.
+
+        Raises:
+            MissingError: a request has a schema, and what holds an answer to it is not here.
+        """
         remaining = iter(requests)
         while block := list(islice(remaining, BLOCK_REQUESTS)):
             keys = [request.key(self.identity) for request in block]
@@ -143,7 +151,18 @@ class _Backend:
         limit = min(self._config.max_prompt_tokens, positions - request.sampling.max_new_tokens)
         if len(prompt) > limit:
             return Failure(reason="prompt_too_long", detail=f"{len(prompt)} tokens, at most {limit} are taken")
+        try:
+            self._guide(request)
+        except UnknownSchema as error:
+            return Failure(reason="bad_schema", detail=f"{error}; mend it, or set structured_output=none")
         return prompt
+
+    @cached_property
+    def _guides(self) -> Guides:
+        return Guides(self._tokenizer, self._end_tokens)
+
+    def _guide(self, request: Request) -> Guide | None:
+        return None if request.response_schema is None else self._guides.guide(request.response_schema)
 
     def _run_batch(self, rows: Sequence[_Row]) -> dict[bytes, Completion]:
         from datagen.backends.decoding import decode_batch
@@ -152,24 +171,28 @@ class _Backend:
             stop = rows[row].request.sampling.stop
             return bool(stop) and _find_stop(self._text(tokens), stop) is not None
 
+        guides = [self._guide(row.request) for row in rows]
         completions = decode_batch(
             self._network,
             [row.prompt for row in rows],
             [row.request.sampling for row in rows],
             end_tokens=self._end_tokens,
             is_stopped=is_stopped,
+            guides=guides,
         )
         count = self._environment.count
         count("batches")
         count("requests", len(rows))
         count("prompt_tokens", sum(len(row.prompt) for row in rows))
         count("completion_tokens", sum(len(tokens) for tokens in completions))
-        return {row.key: self._completion(row, tokens) for row, tokens in zip(rows, completions, strict=True)}
+        drawn = zip(rows, completions, guides, strict=True)
+        return {row.key: self._completion(row, tokens, guide) for row, tokens, guide in drawn}
 
-    def _completion(self, row: _Row, tokens: Sequence[int]) -> Completion:
+    def _completion(self, row: _Row, tokens: Sequence[int], guide: Guide | None) -> Completion:
         text = self._text(tokens)
         stop = _find_stop(text, row.request.sampling.stop)
-        finish_reason = "stop" if stop is not None or tokens[-1] in self._end_tokens else "length"
+        is_whole = stop is not None or tokens[-1] in self._end_tokens or (guide is not None and guide.is_complete)
+        finish_reason = "stop" if is_whole else "length"
         return Completion(
             text=text[:stop],
             finish_reason=finish_reason,

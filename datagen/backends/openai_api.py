@@ -23,10 +23,12 @@ from datagen.backends.chat_format import (
     WrongChoices,
     answer_or_failure,
     error_message,
+    extra_body_of,
     parse_choices,
     parse_completion,
     request_body,
     retry_after_s,
+    with_remedy,
 )
 from datagen.backends.choices import share_usage, total
 from datagen.backends.endpoint_params import (
@@ -214,16 +216,16 @@ class _Server:
     async def ask(self, job: Job) -> Reply:
         """One attempt."""
         config, n_choices = self._config, len(job.group) or 1
+        extra_body = extra_body_of(job.request, config.extra_body)
         try:
             body = request_body(
-                job.request, model=config.model, logprobs=config.logprobs, extra_body=config.extra_body,
-                n_choices=n_choices,
-            )  # fmt: skip
+                job.request, model=config.model, logprobs=config.logprobs, extra_body=extra_body, n_choices=n_choices
+            )
         except (ValueError, RecursionError) as error:
             return Failure(reason="bad_tools", detail=f"the row's tools or tool_calls are not JSON ({error})")
         request, budget = job.request, self._environment.budget
         n_new = request.sampling.max_new_tokens
-        most = most_tokens(request.messages, request.tools, n_new, config.extra_body, n_choices)
+        most = most_tokens(request.messages, request.tools, n_new, extra_body, n_choices)
         try:
             async with budget.purchase(most) as purchase:
                 return await self._ask_a_replica(body, job, purchase)
@@ -277,7 +279,7 @@ class _Server:
             return parse(reply, job, purchase)
         if response.status not in GATEWAY_STATUSES:
             purchase.free()
-        return await self._sort_error(response.status, response.headers, reply, replica)
+        return with_remedy(await self._sort_error(response.status, response.headers, reply, replica), job.request)
 
     async def _watch(self, replica: Replica) -> None:
         """Read vLLM's metrics now and then, for as long as it gives some; one that is away may come back."""

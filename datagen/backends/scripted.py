@@ -1,7 +1,8 @@
 """Deterministic answers without a model, for tests and dry runs.
 
 Source: none. The text is drawn from a request's key, so it changes with the seed and with everything else that makes
-the request what it is.
+the request what it is. A request's schema is of no consequence otherwise: a script says what it says, so it can play
+the server that heeds no schema.
 """
 
 import time

@@ -119,7 +119,7 @@ class _Backend:
         """The outcome of every request, in order, a block in memory at a time.
 
         Raises:
-            BackendError: the engine does not load.
+            BackendError: the engine does not load, or refuses a request's schema.
         """
         remaining = iter(requests)
         while block := list(islice(remaining, self._config.block_size)):
@@ -144,11 +144,17 @@ class _Backend:
         rows = {key: prompt for key, prompt in prompts.items() if not isinstance(prompt, Failure)}
         if not rows:
             return answers
-        outputs = engine.generate(
-            [{"prompt_token_ids": prompt} for prompt in rows.values()],
-            [self._sampling_params(requests[key]) for key in rows],
-            use_tqdm=False,
-        )
+        try:
+            outputs = engine.generate(
+                [{"prompt_token_ids": prompt} for prompt in rows.values()],
+                [self._sampling_params(requests[key]) for key in rows],
+                use_tqdm=False,
+            )
+        except ValueError as error:
+            if all(requests[key].response_schema is None for key in rows):
+                raise
+            said = " ".join(str(error).split())
+            raise BackendError(f"vLLM refuses a schema: {said}; structured_output=none asks without one") from error
         completions = [self._completion(output) for output in outputs]
         self._count(completions)
         return answers | dict(zip(rows, completions, strict=True))
@@ -195,8 +201,13 @@ class _Backend:
     def _sampling_params(self, request: Request) -> Any:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]  # in an environment of its own
 
-        sampling = request.sampling
+        sampling, form = request.sampling, {}
+        if request.response_schema is not None:
+            from vllm.sampling_params import StructuredOutputsParams  # pyright: ignore[reportMissingImports]
+
+            form = {"structured_outputs": StructuredOutputsParams(json=request.response_schema)}
         return SamplingParams(
+            **form,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,

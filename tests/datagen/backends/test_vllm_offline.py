@@ -32,6 +32,10 @@ class SamplingParams:
     def __init__(self, **given):
         self.__dict__.update(given)
 
+class StructuredOutputsParams:
+    def __init__(self, json):
+        self.json = json
+
 def note(name, row):
     with (Path(os.environ["FAKE_VLLM"]) / name).open("a") as file:
         file.write(json.dumps(row) + "\\n")
@@ -60,7 +64,12 @@ class LLM:
         for prompt, one in zip(prompts, params, strict=True):
             ids = prompt["prompt_token_ids"]
             text = "".join(map(chr, ids))
-            note("asked.jsonl", {"text": text} | one.__dict__)
+            asked = dict(one.__dict__)
+            if form := asked.pop("structured_outputs", None):
+                if "strang" in form.json:
+                    raise ValueError("Invalid type:\\nstrang")
+                asked["json"] = form.json
+            note("asked.jsonl", {"text": text} | asked)
             said = "" if text == "silent" else f"{one.seed} {text}"
             ranked = {9: ("u", -1.5, 2), 7: ("t", -2.5, 3), 8: (None, -0.5, 1)}
             ranked = {i: SimpleNamespace(decoded_token=t, logprob=p, rank=r) for i, (t, p, r) in ranked.items()}
@@ -72,7 +81,8 @@ class LLM:
         return outputs
 """
 
-# Argument 1: the Config as JSON; 2: (role, text) of each request. Prints [answer or reason, from_ledger] and counts.
+# Argument 1: the Config as JSON; 2: (role, text) and, maybe, the schema of each request. Prints [answer or reason,
+# from_ledger] and counts.
 RUN = """
 import json, sys
 from datagen.backends.base import Environment, Request, Sampling
@@ -84,8 +94,9 @@ requests = [
     Request(
         messages=[{"role": role, "content": text}],
         sampling=Sampling(temperature=0.5, top_p=0.9, max_new_tokens=8, seed=seed, stop=("x",)),
+        response_schema=schema[0] if schema else None,
     )
-    for seed, (role, text) in enumerate(turns)
+    for seed, (role, text, *schema) in enumerate(turns)
 ]
 with Ledger.open(ledger_path()) as ledger:
     environment = Environment(ledger=ledger)
@@ -109,11 +120,12 @@ class Node:
         self.folder = folder
         (folder / "site" / "vllm").mkdir(parents=True)
         (folder / "site" / "vllm" / "__init__.py").write_text(PACKAGE)
+        (folder / "site" / "vllm" / "sampling_params.py").write_text("from vllm import StructuredOutputsParams\n")
         (folder / "tiny").mkdir()
         (folder / "tiny" / "config.json").write_text("{}")
         self._path = os.pathsep.join([str(folder / "site"), str(root)])
 
-    def start(self, turns: list[tuple[str, str]], hang: int = 0, **config: Any) -> "subprocess.Popen[str]":
+    def start(self, turns: list[tuple[str, ...]], hang: int = 0, **config: Any) -> "subprocess.Popen[str]":
         section = {"backend": "vllm_offline", "model": str(self.folder / "tiny")} | config
         environment = os.environ | {
             "PYTHONPATH": self._path, "FAKE_VLLM": str(self.folder), "FAKE_VLLM_HANG": str(hang),
@@ -124,7 +136,7 @@ class Node:
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def run(self, turns: list[tuple[str, str]], **config: Any) -> tuple[list[Any], dict[str, float]]:
+    def run(self, turns: list[tuple[str, ...]], **config: Any) -> tuple[list[Any], dict[str, float]]:
         process = self.start(turns, **config)
         said, errors = process.communicate()
         assert process.returncode == 0, errors
@@ -173,6 +185,18 @@ def test_every_row_once_with_its_ids(node: Node):
     assert [answer for answer, _ in again] == [answer for answer, _ in rows[:5]]
     assert all(from_ledger for _, from_ledger in again) and counts["ledger_hits"] == 5
     assert len(node.noted("loads.jsonl")) == 1
+
+
+def test_a_schema_goes_to_the_engine(node: Node):
+    """As vLLM's SamplingParams take it, for the row that has one; what the engine refuses ends the run in one line."""
+    schema = '{"type": "object"}'
+    rows, _ = node.run([("user", "free"), ("user", "held", schema)])
+    assert [answer["text"] for answer, _ in rows] == ["0 free", "1 held"]
+    assert [one.get("json") for one in node.noted("asked.jsonl")] == [None, schema]
+    process = node.start([("user", "held", '{"type": "strang"}')])
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert re.search("BackendError: vLLM refuses a schema: Invalid type: strang; structured_output=none asks", errors)
 
 
 def test_a_killed_run_repeats_one_block(node: Node):

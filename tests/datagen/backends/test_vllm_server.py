@@ -84,6 +84,15 @@ def answers(
         return list(backend.generate(map(ask, texts))), environment.counts
 
 
+def test_a_schema_goes_to_the_server(fake: FakeVllm, model: Path, ledger: Ledger):
+    """As OpenAI's API takes it, which is vLLM's too."""
+    config = Config.model_validate({"backend": "vllm_server", "model": str(model)})
+    with vllm_server(config, Environment(ledger=ledger)) as backend:
+        list(backend.generate([replace(ask("a"), response_schema='{"type": "object"}')]))
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True}}
+    assert [body["response_format"] for body in fake.bodies()] == [form]
+
+
 def test_a_server_is_started_for_what_the_ledger_lacks(fake: FakeVllm, model: Path, ledger: Ledger):
     """The command line is vLLM's, by hand; the ids are those that the server gave; a rerun starts nothing."""
     texts = [f"number {i}" for i in range(20)]
