@@ -12,7 +12,7 @@ short_answer             the answer against the reference: exact match, F1, or t
 A method's module may say more than its function does: `Figures(config)`, counted over a run, for the metrics;
 `identity(config)`, which model it judges by, for the manifest; `PASS_IS_AGREEMENT`, where a pass does not say that an
 answer is right; `ROW_BY_ROW`, where a row's verdict is its own, so that a cluster may judge it; `configs` and `opened`,
-where it asks a backend (`_asking`).
+where it asks a backend: the stage checks the section against `configs` too, and judges with what `opened` yields.
 """
 
 from collections.abc import Iterable, Iterator

@@ -22,16 +22,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from datagen.backends.asking import Drawing, Generate, backend_configs, opened_backend
 from datagen.backends.base import Completion, Failure, Outcome, Request, Sampling
 from datagen.backends.fence import fence_code, fenced
 from datagen.contracts.params import Params
 from datagen.contracts.records import Prompt, Status, Trace, Verdict
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import Run
-from datagen.verify._asking import Drawing, Generate, Verify, backend_configs, opened_backend
 from datagen.verify._references import references
 
 NAME = "judge"
+Verify = Callable[[Iterable[Trace]], Iterator[Verdict]]
+"""One verdict a trace, in order."""
 MAX_REASON_CHARS = 200  # of what the judge said, in `detail`
 
 SAME_RESULT = (

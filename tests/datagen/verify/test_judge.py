@@ -341,7 +341,7 @@ def test_a_killed_run_and_its_rerun_buy_nothing_twice(server: ChatServer, tmp_pa
         ({"backend": "scripted", "rubrik": "x"}, "rubrik: unknown parameter; did you mean rubric?"),
         (
             {"backend": "openai_api", "base_url": "http://x/v1", "model": "m", "choices_per_request": 2},
-            "choices_per_request: every judgement is a request of its own; leave it out (got 2)",
+            "choices_per_request: each question is a request of its own; leave it out (got 2)",
         ),
     ],
 )

@@ -1,8 +1,7 @@
-"""How a verifier that asks a model of its own comes to one: parameters, ledger, forecast, budget.
+"""How a judge that asks a model of its own comes to one: parameters, ledger, forecast, budget.
 
-A method module that has `configs` and `opened` is such a verifier: the stage checks the section against its `configs`
-too, and judges with what `opened` yields. The section is flat, as everywhere: the parameters of the backend, of
-sampling and of the budget stand beside the method's, and all are checked before anything is spent.
+The section is flat, as everywhere: the parameters of the backend, of sampling and of the budget stand beside the
+method's, and all are checked before anything is spent.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,13 +16,10 @@ from datagen.backends.forecast import Forecast
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.params import Params
-from datagen.contracts.records import Trace, Verdict
 from datagen.contracts.stage import Run, find_methods, load_method
 
 Generate = Callable[[Iterable[Request]], Iterator[Outcome]]
 """A backend's `generate`: lazy, in order."""
-Verify = Callable[[Iterable[Trace]], Iterator[Verdict]]
-"""One verdict a trace, in order."""
 
 
 class Drawing(Sampling):
@@ -42,20 +38,20 @@ def backend_configs(section: Mapping[str, Any]) -> tuple[type[Params], ...]:
         there = ", ".join(find_methods("datagen.backends"))
         raise ParamsError(f"backend: required, and not given; it says who is asked: {there}")
     if (n := section.get("choices_per_request", 1)) != 1:
-        raise ParamsError(f"choices_per_request: every judgement is a request of its own; leave it out (got {n})")
+        raise ParamsError(f"choices_per_request: each question is a request of its own; leave it out (got {n})")
     return Drawing, BudgetParams, load_method("datagen.backends", section["backend"], key="backend").Config
 
 
 @contextmanager
 def opened_backend(
-    run: Run, backend_name: str, verdicts: Callable[[Generate], Iterator[Verdict]]
+    run: Run, backend_name: str, judgements: Callable[[Generate], Iterator[object]]
 ) -> Iterator[TextBackend]:
     """The backend that the section names, after the forecast of what it will be asked.
 
     Args:
         run: its params hold those of `backend_configs`; `facts` get what was asked and spent.
         backend_name: the section's `backend`.
-        verdicts: all of them, by whatever it is given for the backend's `generate`; called once, for the forecast.
+        judgements: all of them, by whatever it is given for the backend's `generate`; called once, for the forecast.
 
     Raises:
         BackendError: the backend cannot be opened, or the budget is spent.
@@ -66,7 +62,7 @@ def opened_backend(
         environment = Environment(ledger=ledger, concurrency=run.concurrency, budget=budget)
         with getattr(backend, backend_name)(run.params[backend.Config], environment) as teacher:
             forecast = Forecast(ledger, teacher.identity)
-            for _ in verdicts(forecast.generate):
+            for _ in judgements(forecast.generate):
                 pass
             forecast.announce(run.name, budget)
             run.facts.update(forecast.facts(budget))
