@@ -9,7 +9,7 @@ Here a proposed label is, in this order:
     embedding        near enough to one label: the cosine of `label: definition` as proposed with `name: definition` of
                      every label (Reimers and Gurevych 2019, arXiv:1908.10084) reaches a threshold at the nearest
     below_threshold  not near enough to any: rejected
-    not_calibrated   unknown, and the taxonomy lists no words to read a threshold off: rejected
+    not_calibrated   unknown, and nothing is embedded, or the taxonomy lists no words to read a threshold off: rejected
     not_a_label      empty, or too long for a label: rejected
 
 The threshold is the smallest at which `target_precision` of the words that it lets through go to their label; a word of
@@ -95,13 +95,13 @@ class LabelMap:
     """
 
     def __init__(
-        self, taxonomy: Taxonomy, embed: Embed, *, target_precision: float = 0.95, threshold: float | None = None
+        self, taxonomy: Taxonomy, embed: Embed | None, *, target_precision: float = 0.95, threshold: float | None = None
     ) -> None:
         """Nothing is embedded before an unknown label comes.
 
         Args:
             taxonomy: whose labels these are.
-            embed: see `Embed`.
+            embed: see `Embed`; without it no unknown label is mapped.
             target_precision: in (0, 1], asked of the threshold on the words that it is read off.
             threshold: a cosine to use in place of it.
         """
@@ -145,7 +145,9 @@ class LabelMap:
 
     @property
     def threshold(self) -> float | None:
-        """The least cosine that is trusted; None where none was given and no words are listed."""
+        """The least cosine that is trusted; None where none was given and none can be read off."""
+        if self._embed is None:
+            return None
         if self._given is not None:
             return self._given
         return self.calibration.threshold if self.calibration else None
@@ -176,6 +178,7 @@ class LabelMap:
         """For each text the label whose `name: definition` is nearest, the first of equals, and the cosine."""
         import numpy as np
 
+        assert self._embed, "without a function that embeds nothing is near"
         cosines = np.asarray(self._embed(texts), np.float64) @ self._labels.T
         best = cosines.argmax(axis=1)
         names = self.taxonomy.names
@@ -185,6 +188,7 @@ class LabelMap:
     def _labels(self) -> Any:
         import numpy as np
 
+        assert self._embed
         return np.asarray(self._embed([label.described for label in self.taxonomy.labels]), np.float64)
 
 
