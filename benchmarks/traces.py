@@ -214,11 +214,11 @@ def kill(bench: Bench) -> list[dict[str, Any]]:
         command = bench.ours(n, concurrency, "killed", f"home-killed-{i}")
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         n_answered = moments.randrange(n) if i else n // 2
-        _wait_until(lambda n_answered=n_answered: bench.stats()["distinct"] >= n_answered, process)
+        wait_until(lambda n_answered=n_answered: bench.stats()["distinct"] >= n_answered, process)
         time.sleep(moments.uniform(0.0, settings.latency_s) if i else 0.0)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        _wait_until(lambda: bench.stats()["in_flight"] == 0)
+        wait_until(lambda: bench.stats()["in_flight"] == 0)
         n_bought = bench.stats()["distinct"]
         run_client(command)
         stats = bench.stats()
@@ -234,7 +234,8 @@ def kill(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-def _wait_until(reached: Callable[[], bool], process: "subprocess.Popen[bytes] | None" = None) -> None:
+def wait_until(reached: Callable[[], bool], process: "subprocess.Popen[bytes] | None" = None) -> None:
+    """Wait until it is so, or the process has ended."""
     deadline = time.monotonic() + 60
     while not reached() and (process is None or process.poll() is None):
         if time.monotonic() > deadline:
@@ -284,7 +285,8 @@ CASES: dict[str, Case] = {"speed": speed, "kill": kill, "reject": reject, "tail"
 
 
 @contextmanager
-def _server() -> Iterator[int]:
+def serving() -> Iterator[int]:
+    """The port of a server that runs until the block ends."""
     command = [sys.executable, "-m", "benchmarks.traces_server"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -306,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     peers = {name: shlex.split(command) for name, _, command in (peer.partition("=") for peer in options.peer)}
     results: dict[str, Any] = {"benchmark": "traces", "cpus": os.cpu_count()}
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix=".benchmark-") as folder, _server() as port:
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix=".benchmark-") as folder, serving() as port:
         bench = Bench(port, Path(folder).resolve(), options.repeats, peers, options.memory_prompts)
         for case in options.only:
             rows = results[case] = CASES[case](bench)

@@ -3,7 +3,8 @@
     python -m benchmarks.traces_server
 
 Prints its port. `POST /reset` takes the `Settings` of the next run as JSON and starts the counts anew, `GET /stats`
-gives them. The n-th request that is not rejected takes the n-th latency of `latencies`, whoever asks.
+gives them. A request with a response_format is answered by an instance of its schema. The n-th request that is not
+rejected takes the n-th latency of `latencies`, whoever asks.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aiohttp import web
+
+from benchmarks.schema_answers import schema_answer
 
 WORDS = "and so the answer goes on " * 8
 
@@ -120,12 +123,15 @@ class Server:
         choice = {
             "index": 0,
             "finish_reason": "stop",
-            "message": {"role": "assistant", "content": f"To {last[:60]!r}: {WORDS}"},
+            "message": {"role": "assistant", "content": self._text(body, last)},
         }
         usage = {"prompt_tokens": 20, "completion_tokens": 50, "total_tokens": 70}
         return web.json_response(
             {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
         )
+
+    def _text(self, body: dict[str, Any], last: str) -> str:
+        return schema_answer(body) if "response_format" in body else f"To {last[:60]!r}: {WORDS}"
 
 
 async def serve() -> None:

@@ -31,6 +31,7 @@ PROTOCOLS = {
     "datagen.prompts": ("datagen.prompts", "PromptsMethod"),
     "datagen.select": ("datagen.select", "SelectMethod"),
     "datagen.signals": ("datagen.signals", "SignalMethod"),
+    "datagen.synthesis": ("datagen.synthesis", "SynthesisMethod"),
     "datagen.traces": ("datagen.traces", "TraceMethod"),
     "datagen.verify": ("datagen.verify", "VerifyMethod"),
     "trainers.objectives": ("trainers.objectives", "Objective"),

@@ -1,5 +1,8 @@
 """Corpora that a teacher writes from source texts in several steps: one file a method.
 
+emo_pillars  utterances of the characters of a narrative, softly labelled, with and without context
+rationale    a label of each text and the reason for it, as two tasks of a language model
+rephrase     each text as questions, a table, a tutorial and an exercise
 
 A method is a plain async function; `flow` says what it may do.
 """
@@ -14,8 +17,9 @@ from datagen.synthesis.flow import Flow
 class SynthesisMethod(Protocol):
     """The function that a method module is named after.
 
-    Besides it the module offers `Config`, `RECORD` (the type of the rows) and `TABLES` (side tables, name to type); and
-    `memory(config)` where what one source wrote counts for those after it.
+    Besides it the module offers `Config`, `RECORD` (the type of the rows) and `TABLES` (side tables, name to type).
+    Where what one source wrote counts for those after it, `memory(config)` gives what they share, and `closing(memory)`
+    the tables and figures that are known at the end.
     """
 
     async def __call__(self, config: Any, source: Document, flow: Flow) -> Sequence[Record]:

@@ -181,8 +181,8 @@ class Flow:
         finally:
             self._engine.pass_turn(self._position)
 
-    def put(self, table: str, row: Record) -> None:
-        """Add a row to one of the method's TABLES; it needs an id that no other row of the table has."""
+    def put(self, table: str, row: Any) -> None:
+        """Add a row to one of the method's TABLES, a dataclass with a SCHEMA; no other row of the table has its id."""
         self._written.tables[table].append(row)
 
     def reject(self, id: str, reason: str, detail: str) -> None:

@@ -154,7 +154,7 @@ class LabelMap:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """The threshold read off the listed words of the first half; None where the taxonomy lists none.
+        """The threshold read off the listed words of the first half; None where there are none, or nothing is embedded.
 
         Its recall is that among words whose nearest label is right; see `evaluate` for the recall among all.
 
@@ -162,7 +162,7 @@ class LabelMap:
             DataError: all of them are right, or wrong, or no threshold has the precision asked for.
         """
         words = split_words(self.taxonomy)[0]
-        if not words:
+        if self._embed is None or not words:
             return None
         found = self.nearest([word for word, _ in words])
         right = [label == nearest for (nearest, _), (_, label) in zip(found, words, strict=True)]
