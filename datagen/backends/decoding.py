@@ -95,12 +95,13 @@ def without_forbidden(logits: Tensor, guides: Sequence[Guide | None]) -> Tensor:
     if not masks:
         return logits
     packed = torch.stack([torch.frombuffer(mask, dtype=torch.uint8) for mask in masks.values()]).to(logits.device)
-    bits = packed[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=logits.device) & 1
+    powers = 1 << torch.arange(8, dtype=torch.uint8, device=logits.device)
+    unset = (packed[:, :, None] & powers).flatten(1)[:, : logits.shape[-1]] == 0
+    forbidden = torch.nn.functional.pad(unset, (0, logits.shape[-1] - unset.shape[1]), value=True)
+    if len(masks) == len(logits):
+        return logits.masked_fill(forbidden, -torch.inf)
     rows = torch.tensor(list(masks), device=logits.device)
-    held = torch.full_like(logits[rows], -torch.inf)
-    n_ids = min(logits.shape[-1], 8 * packed.shape[1])
-    held[:, :n_ids] = logits[rows, :n_ids].where(bits.flatten(1)[:, :n_ids] == 1, -torch.inf)
-    return logits.index_copy(0, rows, held)
+    return logits.index_copy(0, rows, logits[rows].masked_fill(forbidden, -torch.inf))
 
 
 def choose_tokens(logits: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]) -> Tensor:
