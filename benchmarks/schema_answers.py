@@ -23,14 +23,14 @@ def schema_answer(body: dict[str, Any]) -> str:
 
 
 def _instance(schema: dict[str, Any], root: dict[str, Any], digest: bytes, name: str) -> Any:
-    """Of the property `name`; a list is as long as it may be, and at most 10."""
+    """Of the property `name`; a list is as long as it may be, at most 10, and empty where it holds numbers."""
     if "$ref" in schema:
         return _instance(root["$defs"][schema["$ref"].rpartition("/")[2]], root, digest, name)
     match schema["type"]:
         case "object":
             return {key: _instance(one, root, _next(digest, key), key) for key, one in schema["properties"].items()}
         case "array":
-            n = min(schema.get("maxItems", 2), 10)
+            n = 0 if schema["items"].get("type") == "integer" else min(schema.get("maxItems", 2), 10)
             return [_instance(schema["items"], root, _next(digest, str(i)), name) for i in range(n)]
         case "number":
             return (1 + digest[0] % 10) / 10

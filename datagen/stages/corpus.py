@@ -101,8 +101,8 @@ def run(run: Run) -> dict[str, Any]:
     environment.counts.pop("in_flight", None)
     run.facts.update(environment.counts | budget.facts())
     del counts["rows"], counts["rejected"]
-    metrics = {"rows": writer.rows, "rejected": dict(sorted(writer.reasons.items()))}
-    return metrics | {"steps": dict(sorted(counts.items()))} | figures
+    metrics: dict[str, Any] = {"rows": writer.rows, "rejected": dict(sorted(writer.reasons.items()))}
+    return {**metrics, "steps": dict(sorted(counts.items())), **figures}
 
 
 def _setting(run: Run, method: ModuleType, teacher: str) -> Setting:

@@ -345,20 +345,31 @@ async def _rewrite(
 
 
 class LabelWords:
-    """The words of a taxonomy's labels, by their stems."""
+    """The words of a taxonomy's labels: a name in any form of its words, a synonym nearly as it is spelt.
 
-    def __init__(self, phrases: Iterable[str]) -> None:
-        """`phrases` of one word or several; these are looked for in a row."""
-        self._stems = {stems for phrase in phrases if (stems := tuple(_stems(phrase)))}
-        self._longest = max(map(len, self._stems), default=0)
+    A form has the same stem. Of a synonym it also has all letters but the last, so that `long` is not taken for
+    `longing`, as `angrily` is for `angry`.
+    """
+
+    def __init__(self, names: Iterable[str], synonyms: Iterable[str] = ()) -> None:
+        """Either may be of several words, which are looked for in a row."""
+        self._phrases: dict[tuple[str, ...], list[list[str]]] = {}
+        for name in names:
+            self._phrases.setdefault(tuple(map(_stem, _split(name))), []).append([])
+        for synonym in synonyms:
+            words = _split(synonym)
+            self._phrases.setdefault(tuple(map(_stem, words)), []).append(words)
+        self._longest = max(map(len, self._phrases), default=0)
 
     def named_in(self, text: str) -> str | None:
-        """The stems of the first phrase that stands in the text, in whatever form of its words; None without one."""
-        found = _stems(text)
-        for start in range(len(found)):
-            for n in range(1, self._longest + 1):
-                if tuple(found[start : start + n]) in self._stems:
-                    return " ".join(found[start : start + n])
+        """The words of the text that are a name or a synonym, the first of such; None where there is none."""
+        words = _split(text)
+        stems = tuple(map(_stem, words))
+        for start in range(len(words)):
+            for end in range(start + 1, min(start + self._longest, len(words)) + 1):
+                for spelt in self._phrases.get(stems[start:end], ()):
+                    if all(map(_is_spelt, words[start:end], spelt)):
+                        return " ".join(words[start:end])
         return None
 
 
@@ -368,23 +379,27 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _words(taxonomy: Taxonomy) -> LabelWords:
-    """Of every label but the neutral one, with its synonyms."""
+    """Of every label but the neutral one."""
     felt = [name for name in taxonomy.names if taxonomy.neutral is None or fold(name) != fold(taxonomy.neutral)]
-    return LabelWords([*felt, *(word for name in felt for word in taxonomy.synonyms.get(name, ()))])
+    return LabelWords(felt, (word for name in felt for word in taxonomy.synonyms.get(name, ())))
 
 
-def _stems(text: str) -> list[str]:
-    return [_stem(word) for word in re.findall(r"[^\W\d_]+", text.casefold())]
+def _split(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.casefold())
+
+
+def _is_spelt(word: str, like: str) -> bool:
+    return word.startswith(like[:-1])
 
 
 @cache
 def _stem(word: str) -> str:
     """Snowball's stem; it leaves an adverb's ending, which is cut off first: angrily, angry."""
-    return _stemmer().stem(re.sub(r"(?<=..)ly$", "", re.sub(r"(?<=..)ily$", "y", word)))
+    return _stemmer().stemWord(re.sub(r"(?<=..)ly$", "", re.sub(r"(?<=..)ily$", "y", word)))
 
 
 @cache
 def _stemmer() -> Any:
-    from nltk.stem.snowball import SnowballStemmer
+    import snowballstemmer
 
-    return SnowballStemmer("english")
+    return snowballstemmer.stemmer("english")

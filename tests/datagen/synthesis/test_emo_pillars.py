@@ -293,15 +293,17 @@ def test_own_templates(taxonomy: str, tmp_path: Path):
         memory(config(taxonomy, templates=tmp_path))
 
 
-WORDS = LabelWords(["joy", "annoyance", "angry", "none of these"])
+WORDS = LabelWords(["joy", "annoyance", "none of these"], ["angry", "longing", "fed up"])
 
 
-@pytest.mark.parametrize("text", ["Joyful news", "he was ANNOYED", "annoying!", "angrily", "I like none of these"])
+@pytest.mark.parametrize(
+    "text", ["Joyful news", "he was ANNOYED", "annoying!", "angrily", "a longing", "fed up", "like none of these"]
+)
 def test_a_label_is_named_in_any_form(text: str):
     assert WORDS.named_in(text)
 
 
-@pytest.mark.parametrize("text", ["", "enjoying", "none of those", "a hungry man", "anger management"])
+@pytest.mark.parametrize("text", ["", "enjoying", "none of those", "a hungry man", "anger", "a long day", "fed and up"])
 def test_other_words_are_not_a_label(text: str):
     assert WORDS.named_in(text) is None
 
