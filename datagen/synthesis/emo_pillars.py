@@ -345,10 +345,9 @@ async def _rewrite(
 
 
 class LabelWords:
-    """The words of a taxonomy's labels: a name in any form of its words, a synonym nearly as it is spelt.
+    """The words of a taxonomy's labels, in whatever form: words with the same stem.
 
-    A form has the same stem. Of a synonym it also has all letters but the last, so that `long` is not taken for
-    `longing`, as `angrily` is for `angry`.
+    A form of a synonym is at most two letters shorter than it: `grieve` is one of `grieving`, `long` none of `longing`.
     """
 
     def __init__(self, names: Iterable[str], synonyms: Iterable[str] = ()) -> None:
@@ -368,7 +367,7 @@ class LabelWords:
         for start in range(len(words)):
             for end in range(start + 1, min(start + self._longest, len(words)) + 1):
                 for spelt in self._phrases.get(stems[start:end], ()):
-                    if all(map(_is_spelt, words[start:end], spelt)):
+                    if all(map(_is_long_enough, words[start:end], spelt)):
                         return " ".join(words[start:end])
         return None
 
@@ -388,8 +387,8 @@ def _split(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", text.casefold())
 
 
-def _is_spelt(word: str, like: str) -> bool:
-    return word.startswith(like[:-1])
+def _is_long_enough(word: str, like: str) -> bool:
+    return len(word) >= len(like) - 2
 
 
 @cache
