@@ -389,7 +389,8 @@ class Accepted:
 def rarest(counts: Mapping[str, int], taxonomy: Taxonomy, n: int) -> list[str]:
     """The `n` labels with the fewest texts so far, ties in the taxonomy's order; never the neutral one.
 
-    They are what to ask for next: as long as a teacher writes some of what it is asked for, the smallest count grows.
+    They are what to ask for next. Where a teacher writes each label that it is asked for now and then, the smallest count
+    grows. One that it never writes stays among the rarest, and takes its place in every question.
     """
     neutral = taxonomy.find(taxonomy.neutral) if taxonomy.neutral else None
     return sorted((name for name in taxonomy.names if name != neutral), key=lambda name: counts.get(name, 0))[:n]

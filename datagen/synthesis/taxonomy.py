@@ -72,7 +72,7 @@ class Taxonomy(Params):
     """
 
     name: Name
-    labels: tuple[LabelClass, ...] = Field(min_length=2)
+    labels: tuple[LabelClass, ...]
     neutral: Name | None = None
     synonyms: Mapping[Name, tuple[Name, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
     no_class: tuple[Name, ...] = ()
@@ -164,6 +164,8 @@ def _is_mapping(content: object) -> bool:
 def _find_clashes(content: Mapping[str, Any]) -> list[str]:
     """What is wrong between the parts of a taxonomy, looked for in those that are texts, whatever else is wrong."""
     problems: list[str] = []
+    if isinstance(content.get("labels"), list) and (n := len(content["labels"])) < 2:
+        problems.append(f"labels: a taxonomy has two or more (got {n})")
     labels: dict[str, str] = {}  # folded, and where it stands
     for place, name in _names(content.get("labels")):
         folded = fold(name)
