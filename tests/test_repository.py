@@ -43,6 +43,7 @@ TENSOR_MODULES = {
     "datagen.contracts.tensors", "datagen.filter._candidates",
     "datagen.filter._shingles",
     "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches", "trainers.bootstrap",
+    "trainers.class_figures", "trainers.classifier", "trainers.text_pairs",
     "trainers.objectives", "trainers.teachers.cached",
 }  # fmt: skip
 

@@ -1,20 +1,21 @@
-"""Paired bootstrap: how sure is it that one model is better than another on the same prompts?
+"""Bootstrap: how sure is a figure, and how sure is it that one model is better than another on the same prompts?
 
 Efron. Bootstrap Methods: Another Look at the Jackknife. The Annals of Statistics 7(1), 1979 (percentile interval).
 Koehn. Statistical Significance Tests for Machine Translation Evaluation. EMNLP 2004, section 4: both models are
 resampled together, prompt by prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 _CHUNK = 1 << 22  # numbers drawn at once
 
 
 class Interval(NamedTuple):
-    """A mean difference and the ends of its interval."""
+    """A figure, such as a mean difference, and the ends of its interval."""
 
     mean: float
     low: float
@@ -50,3 +51,36 @@ def paired_bootstrap(
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(differences.mean()), float(low), float(high))
+
+
+def bootstrap(
+    figure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    n_rows: int,
+    n_resamples: int = 2000,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """A figure of all rows, and its percentile interval over resampled rows; for what is no mean over rows.
+
+    Args:
+        figure: of weights (R, n_rows), how often each row was drawn, it gives (R,) values.
+        n_rows: above 0.
+        n_resamples: rows are drawn with replacement so many times.
+        level: of the interval, in (0, 1).
+        seed: of the draws; equal seeds give equal intervals.
+
+    Raises:
+        ValueError: no row.
+    """
+    if n_rows < 1:
+        raise ValueError("a bootstrap needs a row at the least")
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK // n_rows)
+    values = [
+        figure(generator.multinomial(n_rows, np.full(n_rows, 1 / n_rows), size=n).astype(np.float64))
+        for start in range(0, n_resamples, chunk)
+        if (n := min(chunk, n_resamples - start))
+    ]
+    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(figure(np.ones((1, n_rows)))[0]), float(low), float(high))

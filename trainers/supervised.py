@@ -1,27 +1,24 @@
 """Supervised fine-tuning: a language model learns the completions of traces."""
 
 import inspect
-import json
 import logging
-import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 from pydantic import Field
 
-from datagen.backends.models import EMBEDDED, Model, resolve_model
+from datagen.backends.models import EMBEDDED, resolve_model
 from datagen.backends.transformers_models import Example, TemplateError, device_type, encode, end_tokens
-from datagen.contracts.dataset import content_hash, write_json
+from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError, MissingError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.params import Params, Parts, validate
-from datagen.contracts.records import Rejection, Trace, to_row
-from datagen.contracts.stage import Progress, find_methods, load_method
+from datagen.contracts.records import Rejection, Trace
+from datagen.contracts.stage import find_methods, load_method
 from trainers import loop
-from trainers.checkpoint import Checkpoints
+from trainers.students import check_usable, count_reasons, losses, train_shown, write_student
 
 if TYPE_CHECKING:  # a stage reads Config without torch
     import torch
@@ -30,6 +27,7 @@ if TYPE_CHECKING:  # a stage reads Config without torch
 
 STAGE = "train_lm"
 _NOT_NEEDED = frozenset({"equal_completion", "over_cap"})  # all other reasons say that a row cannot be used
+_OF_CLASSES = frozenset({"binary_cross_entropy"})  # objectives of a classifier; all others are of tokens
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +49,12 @@ class Config(Params):
 def parse(section: Mapping[str, Any]) -> Parts:
     """A section against every Config of supervised fine-tuning."""
     params = validate(section, Config, loop.Config, InputParams)
-    objectives = find_methods("trainers.objectives")
-    if (name := params[Config].objective) not in objectives:
+    objectives = [name for name in find_methods("trainers.objectives") if name not in _OF_CLASSES]
+    if (name := params[Config].objective) in _OF_CLASSES:
+        raise ParamsError(
+            f"objective: {name} learns the labels of a text, for train_encoder; {STAGE} takes {', '.join(objectives)}"
+        )
+    if name not in objectives:
         raise ParamsError(f"objective: no {name!r}; there are {', '.join(objectives)}")
     return params
 
@@ -92,41 +94,28 @@ def fit(section: Mapping[str, Any], traces: str, checkpoints: str, out: str) -> 
 
     rows = Rows(Path(traces), Trace, STAGE, params[InputParams])
     examples, rejections = select(rows, config, tokenizer, end_tokens(model, tokenizer))
-    _check_usable(traces, rejections, len(rows), params[InputParams].max_rejected_share)
-    reasons = dict(sorted(Counter(row.reason for row in rejections).items()))
+    check_usable(traces, rejections, len(rows), params[InputParams].max_rejected_share, _NOT_NEEDED)
+    reasons = count_reasons(rejections)
     if not examples:
         raise DataError(f"{traces}: no row is left to train on: {reasons}")
     log.info("%s: trains on %d of %d rows, left out %s", STAGE, len(examples), len(rows), reasons or "none")
 
-    bar = Progress(STAGE, loop.n_steps(loop_config, len(examples)), "steps") if is_main else None
-
-    def advance(record: Mapping[str, Any]) -> None:
-        if bar:
-            bar.advance(1, note=f"loss {record['loss']:.3f}")
-
-    records = loop.train(model, examples, _loss(config), loop_config, Checkpoints(Path(checkpoints)), advance)
-    if bar:
-        bar.close()
-    last_epoch = [record for record in records if record["epoch"] == records[-1]["epoch"]]
+    records = train_shown(STAGE, model, examples, _loss(config), loop_config, checkpoints, is_main=is_main)
     metrics = {
         "rows": {"in": len(rows), "out": len(examples), "rejected": len(rejections)},
         "rejected": reasons,
-        "n_steps": len(records),
         "n_completion_tokens": sum(example.n_completion_tokens for example in examples),
         "n_tokens_learned": sum(record["count"] for record in records),
-        "loss_first_step": records[0]["loss"],
-        "loss_last_epoch": sum(r["loss"] * r["count"] for r in last_epoch) / sum(r["count"] for r in last_epoch),
+        **losses(records),
     }
     if is_main:
         manifest = {
-            "format": "datastill",
             "stage": STAGE,
             "params": params.values(),
             "inputs": {"traces": content_hash(Path(traces))},
-            "base": _provenance(base),
             **metrics,
         }
-        _write(Path(out), model, tokenizer, base, records, rejections, manifest)
+        write_student(Path(out), model, tokenizer, base, records, rejections, manifest)
     return metrics
 
 
@@ -179,42 +168,3 @@ def _loss(config: Config) -> "Callable[[torch.nn.Module, Sequence[Example], torc
         return objective(completion_logits(network, batch), labels, torch.ones_like(labels, dtype=torch.bool))
 
     return loss
-
-
-def _check_usable(traces: str, rejections: Sequence[Rejection], n_rows: int, bound: float) -> None:
-    unusable = [row for row in rejections if row.reason not in _NOT_NEEDED]
-    if len(unusable) > bound * n_rows:
-        first = unusable[0]
-        raise DataError(
-            f"{traces}: {len(unusable)} of {n_rows} rows cannot be used, max_rejected_share is {bound}; "
-            f"the first is {first.id!r}: {first.reason}: {first.detail}"
-        )
-
-
-def _provenance(base: Model) -> dict[str, Any]:
-    """Name, revision and licence of the model that the student starts from."""
-    stated = base.folder / "provenance.json"
-    licence = json.loads(stated.read_text()).get("licence") if stated.is_file() else None
-    return {"name": base.name, "revision": base.revision, "licence": licence or "see the model's own card"}
-
-
-def _write(
-    out: Path,
-    model: Any,
-    tokenizer: Any,
-    base: Model,
-    records: Sequence[Mapping[str, Any]],
-    rejections: Sequence[Rejection],
-    manifest: Mapping[str, Any],
-) -> None:
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    if (base.folder / "LICENSE").is_file():
-        shutil.copyfile(base.folder / "LICENSE", out / "LICENSE")
-    write_json(out / "loss.json", list(records))
-    rows = pl.DataFrame([to_row(row) for row in rejections], schema=Rejection.SCHEMA, orient="row")
-    rows.write_parquet(out / "rejections.parquet", compression="zstd")
-    files = {file.name: content_hash(file) for file in sorted(out.iterdir())}
-    write_json(out / "manifest.json", {**manifest, "files": files})

@@ -1,6 +1,6 @@
 """Rows of text datasets, typed for Parquet.
 
-They are Prompt, Trace, Document, Example, Verdict, Rejection, Measurement, Repair and PromptScores.
+They are Prompt, Trace, Document, Example, Prediction, Verdict, Rejection, Measurement, Repair and PromptScores.
 
 An id names its content and its parent: a prompt's is the user's own or a hash of what it says, a trace's is its
 prompt's id, the sample index and the start of the request's hash. A verdict has the id of the trace it judges, a
@@ -219,6 +219,33 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a classifier says of an Example, beside its labels.
+
+    Attributes:
+        id: of the example.
+        family: likewise.
+        labels: the example's own.
+        probabilities: of every class, in the model's order; a weight is the probability.
+        predicted: names of the classes whose probability is at least their threshold.
+    """
+
+    id: str
+    family: str = ""
+    labels: list[Label]
+    probabilities: list[Label]
+    predicted: list[str]
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "family": pl.String,
+        "labels": pl.List(_LABEL),
+        "probabilities": pl.List(_LABEL),
+        "predicted": pl.List(pl.String),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a verifier found.
 
@@ -402,7 +429,7 @@ class PromptScores:
     }
 
 
-Record = Prompt | Trace | Document | Example | Verdict | Rejection | Measurement | Repair | PromptScores
+Record = Prompt | Trace | Document | Example | Prediction | Verdict | Rejection | Measurement | Repair | PromptScores
 
 
 def to_row(record: Record) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Losses as pure functions of the student's logits and a signal: one file each, one function named like its file.
 
-cross_entropy  the likelihood of given tokens: supervised fine-tuning on completions
+binary_cross_entropy  how much each class holds: encoders that classify
+cross_entropy         the likelihood of given tokens: supervised fine-tuning on completions
 """
 
 from typing import NamedTuple, Protocol
@@ -24,5 +25,5 @@ class Objective(Protocol):
     """The function that an objective's module is named after."""
 
     def __call__(self, student_logits: Tensor, signal: Tensor, mask: Tensor) -> SumCount:
-        """The loss summed over the tokens under the mask, and their number."""
+        """The loss summed over the tokens or classes under the mask, and their number."""
         ...

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from datagen.backends.embeddings import EMBEDDED, Encoder, _find, nearest
+from datagen.backends.embeddings import EMBEDDED, Encoder, nearest, resolve_encoder
 from datagen.contracts.errors import MissingError
 
 
@@ -20,7 +20,7 @@ def test_a_vector_is_the_mean_of_the_last_states_whatever_stands_beside_it(encod
     texts = ["A short one.", "A much longer text, which is about the sea, the wind and the sailors of the north.", "x"]
     vectors, of_text = encoder.encode(texts)
     assert of_text.tolist() == [0, 1, 2]
-    folder = _find(EMBEDDED)
+    folder = resolve_encoder(EMBEDDED).folder
     tokenizer, network = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     for text, vector in zip(texts, vectors, strict=True):
         with torch.inference_mode():

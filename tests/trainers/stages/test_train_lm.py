@@ -1,14 +1,10 @@
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from datagen.contracts.records import Prompt, Rejection, Trace
 from datagen.contracts.stage import main
+from tests.trained import contents, kill_after_a_checkpoint
 from trainers.stages.train_lm import STAGE
 from trainers.supervised import Config, select
 
@@ -33,25 +30,6 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def arguments(tiny: Path, traces: Path, out: Path, *more: str) -> list[str]:
     settings = ["--set", f"model={tiny}", *SETTINGS, *more]
     return ["--traces", str(traces), "--out", str(out), "--metrics", str(out.with_suffix(".json")), *settings]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
-
-
-def kill_after_a_checkpoint(command: list[str], home: Path) -> None:
-    """SIGKILL a training process when its first checkpoint stands; its children must end with it."""
-    stage = subprocess.Popen(command, env={**os.environ, "DATASTILL_CHECKPOINT_S": "0", "OMP_NUM_THREADS": "1"})
-    try:
-        while not list(home.glob("checkpoints/*/step-*")):
-            assert stage.poll() is None, "the stage ended before it could be killed"
-            time.sleep(0.01)
-        children = psutil.Process(stage.pid).children(recursive=True)
-    finally:
-        stage.kill()
-    assert stage.wait() == -signal.SIGKILL
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert not alive
 
 
 def test_killed_training_ends_where_an_unbroken_one_ends(
@@ -149,6 +127,7 @@ def test_dropped_rows_are_in_the_folder_and_in_the_counts(tiny: Path, traces: Pa
     [
         ("needs_cuda=true", {}, 2, "train_lm.needs_cuda: this student trains on CUDA only"),
         ("objective=cross_entropie", {}, 2, "objective: no 'cross_entropie'; there are cross_entropy"),
+        ("objective=binary_cross_entropy", {}, 2, "labels of a text, for train_encoder; train_lm takes cross_entropy"),
         ("learning_rat=1", {}, 2, "did you mean learning_rate?"),
         ("epochs=0", {}, 2, "epochs: Input should be greater than or equal to 1 (got 0)"),
         ("model=nowhere", {}, 2, "model 'nowhere' is neither a folder"),
