@@ -41,6 +41,17 @@ def test_several_objects_in_order(values: list[Any], between: str):
     assert found(text) == values
 
 
+@given(st.text("{}[]\"',:\\ \n1-eEtu.a", max_size=30))
+def test_any_text_of_marks(text: str):
+    """Nothing but Broken is raised, and what json.loads takes for an object is that object."""
+    read = None
+    with suppress(Broken):
+        read = list(find('{"a":' + text))
+    with suppress(ValueError):
+        value = json.loads('{"a":' + text)
+        assert read and read[0].value == value and not read[0].is_cut
+
+
 @given(OBJECTS, st.data())
 def test_a_cut_says_nothing_that_is_not_whole(value: dict[str, Any], data: st.DataObject):
     """At any character: the first fields as they are; but the last of them, a list, may end early."""
