@@ -38,6 +38,7 @@ PROTOCOLS = {
 }
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
+    "datagen.agreement.figures", "datagen.agreement.statistics",
     "datagen.backends.decoding", "datagen.backends.embeddings", "datagen.backends.scoring",
     "datagen.contracts.signal_columns",
     "datagen.contracts.tensors", "datagen.filter._candidates",
