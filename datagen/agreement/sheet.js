@@ -83,7 +83,7 @@ function save() {
   link.href = URL.createObjectURL(new Blob([["row,labels", ...lines, ""].join("\r\n")], { type: "text/csv" }));
   link.download = `${name.replaceAll(/[^\p{L}\p{N}]+/gu, "-")}.csv`;
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it later
   isSaved = true;
   notice.textContent = `${answers.size} of ${rows.length} answers are in ${link.download}.`;
 }
