@@ -102,7 +102,7 @@ def write_page(rows: Sequence[Example], choices: Sequence[Choice]) -> str:
 <header>
 <p class="brand">datastill</p>
 <h1>Which labels hold?</h1>
-<p>Read what is said and choose every label that holds, by its key or by the mouse. <kbd>Enter</kbd> goes on; on a text
+<p>Read the text and choose every label that holds, by its key or by the mouse. <kbd>Enter</kbd> goes on; on a text
 without a chosen label it says that none holds. <kbd>←</kbd> and <kbd>→</kbd> move without an answer. Then save the
 answers as a file.</p>
 <p><label>Your name <input id="reviewer" autocomplete="off" spellcheck="false"></label>
