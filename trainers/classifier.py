@@ -86,14 +86,14 @@ def open_classifier(folder: Path, n_threads: int) -> Classifier:
 def build(name: str, folder: Path, labels: Sequence[str], seed: int) -> tuple[Any, str]:
     """The encoder in `folder` with a head of `labels`, in float32, and where the head comes from: `kept` or `new`.
 
-    A head is kept where its labels are these, in this order. Else it is drawn anew, as transformers draws it.
+    A head is kept, in the order of its own, where its labels are these; else it is drawn anew, as transformers does.
 
     Raises:
         MissingError: the folder holds no encoder that transformers knows.
     """
     disable_progress_bar()
     config: Any = _of_architecture(name, AutoConfig.from_pretrained, folder)
-    if labels_of(config) == list(labels):
+    if set(labels_of(config)) == set(labels):
         log.info("goes on with the %d classes that %s has", len(labels), name)
         return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32), "kept"
     had = f", in place of its {len(old)} other classes" if (old := labels_of(config)) else ""

@@ -8,6 +8,7 @@ class may have a threshold of its own (`threshold_by`).
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,8 +42,7 @@ class Config(Params):
     Attributes:
         model: `all-minilm-l6-v2`, or any encoder that transformers or sentence-transformers wrote: a folder or a hub
             name; a student of this stage too, whose head is kept where the labels are the same.
-        labels: the classes, in order; by default those of the training rows, sorted. A row with another label is
-            rejected.
+        labels: the classes; by default those of the training rows, sorted. A row with another label is rejected.
         targets: `soft` learns the labels' weights, `hard` 1 where a weight is at least `positive_from` and else 0.
         positive_from: the weight from which a label holds; the threshold is chosen by it.
         class_weights: `inverse` counts a row where the class holds as often as there are rows where it does not for
@@ -106,7 +106,7 @@ def fit(section: Mapping[str, Any], train: str, validation: str, checkpoints: st
     from transformers import AutoTokenizer
 
     from datagen.backends.embeddings import resolve_encoder
-    from trainers.classifier import build, max_positions, start_at_shares
+    from trainers.classifier import build, labels_of, max_positions, start_at_shares
     from trainers.text_pairs import stack_targets
 
     params = parse(section)
@@ -119,32 +119,29 @@ def fit(section: Mapping[str, Any], train: str, validation: str, checkpoints: st
 
     rows = {name: list(Rows(Path(path), Example, STAGE, params[InputParams]))
             for name, path in (("train", train), ("validation", validation))}  # fmt: skip
-    labels = config.labels or names_of(rows["train"])
-    if not labels:
+    if not (labels := config.labels or names_of(rows["train"])):
         raise DataError(f"{train}: no row has a label; name the classes in `labels`")
     drawn, not_drawn = draw(rows["train"], config, steps.seed)
     model, head = build(config.model, base.folder, labels, derive_seed(steps.seed, "head"))
+    labels = labels_of(model.config)
     if (n := max_positions(model)) < config.max_tokens:
         raise ParamsError(f"max_tokens: {config.model} takes {n} at the most (got {config.max_tokens})")
-    encoded = {
-        "train": encode_rows(drawn, labels, tokenizer, config.max_tokens),
-        "validation": encode_rows(rows["validation"], labels, tokenizer, config.max_tokens),
-    }
-    pairs = {name: [one for one in some if not isinstance(one, Rejection)] for name, some in encoded.items()}
-    rejected = {name: [one for one in some if isinstance(one, Rejection)] for name, some in encoded.items()}
-    for name, path in (("train", train), ("validation", validation)):
-        check_usable(path, rejected[name], len(encoded[name]), bound, frozenset())
-        if not pairs[name]:
-            raise DataError(f"{path}: no row is left: {count_reasons(rejected[name])}")
-    learned, rejections = pairs["train"], not_drawn + rejected["train"]
+    learned, rejected = _usable(train, encode_rows(drawn, labels, tokenizer, config.max_tokens), bound)
+    checked, unchecked = _usable(
+        validation, encode_rows(rows["validation"], labels, tokenizer, config.max_tokens), bound
+    )
+    rejections = not_drawn + rejected
     reasons = count_reasons(rejections)
     log.info("%s: trains on %d of %d rows, left out %s", STAGE, len(learned), len(rows["train"]), reasons or "none")
 
     weight = _class_weights(config, learned)
+    if config.targets == "hard":
+        learned = [replace(pair, targets=[float(held >= config.positive_from) for held in pair.targets])
+                   for pair in learned]  # fmt: skip
     if head == "new":
         shares = stack_targets(learned, torch.device("cpu")).mean(dim=0)
         start_at_shares(model, shares if weight is None else shares * weight / (shares * weight + 1 - shares))
-    loss = _loss(config, weight, tokenizer.pad_token_id)
+    loss = loss_of(weight, tokenizer.pad_token_id)
     records = train_shown(STAGE, model, learned, loss, steps, checkpoints, is_main=is_main)
     if not is_main:
         return {}
@@ -156,15 +153,8 @@ def fit(section: Mapping[str, Any], train: str, validation: str, checkpoints: st
         "head": head,
         **losses(records),
         "validation": {
-            "rows": {
-                name: len(some)
-                for name, some in (
-                    ("in", rows["validation"]),
-                    ("out", pairs["validation"]),
-                    ("rejected", rejected["validation"]),
-                )
-            },
-            **_choose_thresholds(model, tokenizer, pairs["validation"], labels, config, steps),
+            "rows": {"in": len(rows["validation"]), "out": len(checked), "rejected": len(unchecked)},
+            **_choose_thresholds(model, tokenizer, checked, labels, config, steps),
         },
     }
     tokenizer.model_max_length = config.max_tokens
@@ -176,8 +166,20 @@ def fit(section: Mapping[str, Any], train: str, validation: str, checkpoints: st
         "thresholds": model.config.datastill["thresholds"],
         **metrics,
     }
-    write_student(Path(out), model, tokenizer, base, records, [*rejections, *rejected["validation"]], manifest)
+    write_student(Path(out), model, tokenizer, base, records, [*rejections, *unchecked], manifest)
     return metrics
+
+
+def _usable(
+    path: str, encoded: Sequence["TextPair | Rejection"], bound: float
+) -> tuple[list["TextPair"], list[Rejection]]:
+    """What can be used and what not, where that is at most the share `bound`."""
+    pairs = [one for one in encoded if not isinstance(one, Rejection)]
+    rejected = [one for one in encoded if isinstance(one, Rejection)]
+    check_usable(path, rejected, len(encoded), bound, frozenset())
+    if not pairs:
+        raise DataError(f"{path}: no row is left: {count_reasons(rejected)}")
+    return pairs, rejected
 
 
 def names_of(rows: Sequence[Example | Rejection]) -> list[str]:
@@ -251,21 +253,19 @@ def _class_weights(config: Config, learned: Sequence["TextPair"]) -> "torch.Tens
     return ((len(learned) - n_held) / n_held.clamp(min=0.5)).clamp(1, config.max_class_weight)
 
 
-def _loss(
-    config: Config, weight: "torch.Tensor | None", pad_token: int
+def loss_of(
+    weight: "torch.Tensor | None", pad_token: int
 ) -> "Callable[[torch.nn.Module, Sequence[TextPair], torch.device], SumCount]":
-    """Binary cross-entropy of some rows."""
+    """Binary cross-entropy of some rows, for the loop; `weight` (C,) as `binary_cross_entropy` takes it."""
     import torch
 
     from trainers.objectives.binary_cross_entropy import binary_cross_entropy
     from trainers.text_pairs import collate, stack_targets
 
     def loss(network: torch.nn.Module, rows: "Sequence[TextPair]", device: torch.device) -> "SumCount":
-        targets = stack_targets(rows, device)
-        if config.targets == "hard":
-            targets = (targets >= config.positive_from).to(targets)
         logits: torch.Tensor = network(**collate(rows, pad_token, device)).logits
-        return binary_cross_entropy(logits, targets, torch.ones_like(targets, dtype=torch.bool), positive_weight=weight)
+        mask = torch.ones_like(logits, dtype=torch.bool)
+        return binary_cross_entropy(logits, stack_targets(rows, device), mask, positive_weight=weight)
 
     return loss
 
