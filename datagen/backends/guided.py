@@ -2,7 +2,7 @@
 
 Source: the library llguidance (https://github.com/guidance-ai/llguidance), whose docs/json_schema.md lists the keywords
 that it holds an answer to. White space stands as json.dumps writes it, and nowhere else: a weak model may go on with
-blanks for ever. So it may inside a string; `maxLength` and `maxItems` of the schema bound that.
+blanks for ever. Inside a text or a number it still may: `maxLength`, `maxItems` and `multipleOf` bound that.
 """
 
 from collections.abc import Collection
