@@ -7,12 +7,12 @@ words at several target precisions, and what it does on the other half; the inte
 Probable inference, JASA 22). The words are the taxonomy's own lists, so other labels may fare otherwise.
 
 diversity: two datasets of Examples, such as two of `datastill corpus` with the same model and budget, one with
-`grounded=false`, both with `max_cosine=1`, which refuses nothing but equal texts. Of each, `--utterances` texts without
-a context are drawn by a seed. Figures of `datagen.synthesis.diversity`, distinct-n of equally many words. Their
-intervals come from halves: 200 times half of the sources of each dataset are drawn without replacement, and the spread
-of the halves' figures stands around the figure of the whole (delete-half jackknife: Shao and Wu 1989, A general theory
-for jackknife variance estimation, Annals of Statistics 17). A bootstrap would draw a source twice, and so make
-near-duplicates. Where a dataset has fewer than 20 sources, its texts take their place, and the first line says so.
+`grounded=false`, both with `max_cosine=1`, which refuses nothing. Of each, `--utterances` texts without a context are
+drawn by a seed. Figures of `datagen.synthesis.diversity`, distinct-n of equally many words. Their intervals come from
+halves: 200 times half of the sources of each dataset are drawn without replacement, and the spread of the halves'
+figures stands around the figure of the whole (delete-half jackknife: Shao and Wu 1989, A general theory for jackknife
+variance estimation, Annals of Statistics 17). A bootstrap would draw a source twice, and so make near-duplicates. Where
+a dataset has fewer than 20 sources, its texts take their place, and the first line says so.
 """
 
 import argparse

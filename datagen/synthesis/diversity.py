@@ -21,7 +21,7 @@ Axes: R texts, E vector.
 
 import math
 import random
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -302,14 +302,15 @@ class Accepted:
     """
 
     def __init__(self, max_cosine: float) -> None:
-        """`max_cosine`: from this cosine on a text is refused; at 1 only an equal text is, and no vector is needed."""
+        """`max_cosine`: from this cosine on a text is refused; at 1 nothing is, and no vector is needed."""
         self.max_cosine = max_cosine
         self._by_text: dict[str, str] = {}
         self._ids: list[str] = []
         self._vectors: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self._by_text)
+        """Number of texts that were compared and accepted."""
+        return len(self._ids)
 
     def accept(self, id: str, text: str, vector: "NDArray[np.float32] | None") -> str | None:
         """`accept_all` of one text, with a vector (E,)."""
@@ -325,26 +326,24 @@ class Accepted:
         Raises:
             ValueError: vectors are needed, and there are not as many as texts.
         """
-        by_vector = self.max_cosine < 1
-        if by_vector and (vectors is None or len(vectors) != len(texts)):
+        if self.max_cosine >= 1:
+            return [None] * len(texts)
+        if vectors is None or len(vectors) != len(texts):
             n = 0 if vectors is None else len(vectors)
             raise ValueError(f"{n} vectors of {len(texts)} texts; below max_cosine=1 each text needs its own")
-        before = self.nearest(vectors) if by_vector and vectors is not None else [None] * len(texts)
         n_before = len(self._ids)
         found: list[str | None] = []
-        for i, ((id, text), near) in enumerate(zip(texts, before, strict=True)):
+        for (id, text), vector, before in zip(texts, vectors, self.nearest(vectors), strict=True):
             as_compared = normalise(text)
             if (same := self._by_text.get(as_compared)) is not None:
                 found.append(f"same text as {same!r}, but for case and spaces")
                 continue
-            if by_vector and vectors is not None:
-                beside = self._nearest_from(n_before, vectors[i])
-                if beside and (near is None or beside[1] > near[1]):
-                    near = beside
-                if near and near[1] >= self.max_cosine:
-                    found.append(f"cosine {near[1]:.4f} with {near[0]!r}, max_cosine is {self.max_cosine:g}")
-                    continue
-                self._append(vectors[i])
+            beside = self._nearest_from(n_before, vector)
+            near = max((one for one in (before, beside) if one), key=lambda one: one[1], default=None)
+            if near and near[1] >= self.max_cosine:
+                found.append(f"cosine {near[1]:.4f} with {near[0]!r}, max_cosine is {self.max_cosine:g}")
+                continue
+            self._append(vector)
             self._by_text[as_compared] = id
             self._ids.append(id)
             found.append(None)
@@ -386,11 +385,40 @@ class Accepted:
         self._vectors[n] = vector
 
 
-def rarest(counts: Mapping[str, int], taxonomy: Taxonomy, n: int) -> list[str]:
+def rarest(counts: Mapping[str, float], taxonomy: Taxonomy, n: int) -> list[str]:
     """The `n` labels with the fewest texts so far, ties in the taxonomy's order; never the neutral one.
 
-    They are what to ask for next. Where a teacher writes each label that it is asked for now and then, the smallest count
-    grows. One that it never writes stays among the rarest, and takes its place in every question.
+    They are what to ask for next. Where a teacher writes each label that it is asked for now and then, the smallest
+    count grows. One that it never writes stays among the rarest, and takes its place in every question.
     """
     neutral = taxonomy.find(taxonomy.neutral) if taxonomy.neutral else None
     return sorted((name for name in taxonomy.names if name != neutral), key=lambda name: counts.get(name, 0))[:n]
+
+
+class Budget:
+    """Which labels to ask for next while many questions are open: what they promise counts as if it were written.
+
+    Otherwise all questions of a time would ask for the same labels, at first for those that the taxonomy begins with.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, n: int, n_texts: float) -> None:
+        """`n` labels are asked for at once; `n_texts` texts are expected of them, `n_texts / n` of each."""
+        self.counts: Counter[str] = Counter()
+        self._taxonomy = taxonomy
+        self._n = n
+        self._n_texts = n_texts
+        self._open: deque[list[str]] = deque()
+
+    def ask(self) -> list[str]:
+        """The labels of the next question: the `rarest` of what is written and promised."""
+        promised = Counter(name for names in self._open for name in names)
+        share = self._n_texts / max(self._n, 1)
+        expected = {name: self.counts[name] + promised[name] * share for name in self._taxonomy.names}
+        names = rarest(expected, self._taxonomy, self._n)
+        self._open.append(names)
+        return names
+
+    def observe(self, names: Iterable[str]) -> None:
+        """Count the labels of the texts that came of the oldest open question, one name for each text that has it."""
+        self._open.popleft()
+        self.counts.update(names)

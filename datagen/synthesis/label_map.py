@@ -229,22 +229,38 @@ def evaluate(label_map: LabelMap, words: Sequence[tuple[str, str | None]]) -> Fi
     )
 
 
-def tabulate(mappings: Iterable[LabelMapping]) -> list[LabelMapping]:
-    """One row for each label and way in which it was mapped, with the counts added, the most frequent first.
+class Tally:
+    """Mappings counted as they come; it grows with the number of different labels, not with that of proposals."""
 
-    The same for any order of them. Where one label came with several definitions, the greatest cosine stands.
-    """
-    rows: dict[tuple[str, How, str | None], LabelMapping] = {}
-    for one in mappings:
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, How, str | None], LabelMapping] = {}
+
+    def add(self, one: LabelMapping) -> None:
+        """Count one more."""
         key = (one.id, one.how, one.mapped_to)
-        seen = rows.get(key)
-        rows[key] = one if seen is None else replace(
+        seen = self._rows.get(key)
+        self._rows[key] = one if seen is None else replace(
             seen,
             proposed=min(seen.proposed, one.proposed),
             cosine=max((c for c in (seen.cosine, one.cosine) if c is not None), default=None),
             n=seen.n + one.n,
         )  # fmt: skip
-    return sorted(rows.values(), key=lambda row: (-row.n, row.id, row.how, row.mapped_to or ""))
+
+    def table(self) -> list[LabelMapping]:
+        """One row for each label and way in which it was mapped, with the counts added, the most frequent first.
+
+        The same for any order in which they came. Where a label came with several definitions, the greatest cosine
+        stands.
+        """
+        return sorted(self._rows.values(), key=lambda row: (-row.n, row.id, row.how, row.mapped_to or ""))
+
+
+def tabulate(mappings: Iterable[LabelMapping]) -> list[LabelMapping]:
+    """`Tally.table` of them."""
+    tally = Tally()
+    for one in mappings:
+        tally.add(one)
+    return tally.table()
 
 
 def summarise(label_map: LabelMap, table: Sequence[LabelMapping]) -> dict[str, Any]:

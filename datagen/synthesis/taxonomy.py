@@ -154,7 +154,18 @@ def parse_taxonomy(text: str, place: str) -> Taxonomy:
     problems += _find_clashes(content)
     if problems or taxonomy is None:
         raise ParamsError("\n".join(f"{place}: {problem}" for problem in problems))
-    return taxonomy
+    return _by_their_names(taxonomy)
+
+
+def _by_their_names(taxonomy: Taxonomy) -> Taxonomy:
+    """The same, with `neutral` and the keys of `synonyms` spelt as the labels are."""
+    synonyms: dict[str, tuple[str, ...]] = {}
+    for label, words in taxonomy.synonyms.items():
+        name = taxonomy.find(label)
+        assert name is not None
+        synonyms[name] = (*synonyms.get(name, ()), *words)
+    neutral = taxonomy.find(taxonomy.neutral) if taxonomy.neutral else None
+    return taxonomy.model_copy(update={"synonyms": synonyms, "neutral": neutral})
 
 
 def _is_mapping(content: object) -> bool:

@@ -15,6 +15,7 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from datagen.synthesis.diversity import (
     Accepted,
+    Budget,
     coverage,
     distinct,
     have_similar,
@@ -222,13 +223,23 @@ def test_a_block_s_edge_is_no_edge(monkeypatch: pytest.MonkeyPatch):
     assert [one and one[0] for one in found] == [str(i) for i in range(11)]
 
 
-def test_without_a_bound_only_equal_texts_are_refused():
-    accepted = Accepted(1)
-    assert accepted.accept("a", "Stra\u00dfe", None) is None and accepted.accept("b", "street", None) is None
-    assert accepted.accept("c", "STRASSE", None) == "same text as 'a', but for case and spaces"
-    assert accepted.nearest(spread(1, 4)) == [None]
+def test_a_text_is_the_same_but_for_case_and_spaces():
+    accepted, vectors = Accepted(0.9), spread(3, 64)
+    assert (
+        accepted.accept("a", "Stra\u00dfe  1", vectors[0]) is None
+        and accepted.accept("b", "street", vectors[1]) is None
+    )
+    assert accepted.accept("c", "STRASSE 1 ", vectors[2]) == "same text as 'a', but for case and spaces"
     with pytest.raises(ValueError, match="0 vectors of 1 texts"):
-        Accepted(0.9).accept("a", "x", None)
+        accepted.accept("d", "x", None)
+
+
+def test_at_one_nothing_is_refused():
+    accepted = Accepted(1)
+    assert (
+        accepted.accept_all([("a", "x"), ("b", "x")], None) == [None, None] and accepted.accept("c", "X", None) is None
+    )
+    assert len(accepted) == 0 and accepted.nearest(spread(1, 4)) == [None]
 
 
 def small_taxonomy() -> Taxonomy:
@@ -262,3 +273,24 @@ def test_a_frequent_label_is_not_asked_for(answers: list[bool]):
     for answer in answers:
         counts[rarest(counts, small_taxonomy(), 2)[answer]] += 1
         assert max(counts.values()) - sorted(counts.values())[1] <= 1
+
+
+def test_open_questions_share_the_labels():
+    """14 open questions of 2 labels ask for each of 27 once and for the first once more; then for what is rare."""
+    taxonomy = read_taxonomy("goemotions")
+    budget = Budget(taxonomy, 2, 10)
+    asked = [name for _ in range(14) for name in budget.ask()]
+    assert asked == [*taxonomy.names[:27], taxonomy.names[0]]
+    budget.observe([taxonomy.names[1]] * 10)  # the first question, for 0 and 1: nobody wrote the first
+    assert budget.counts == {taxonomy.names[1]: 10}
+    # promised are 5 of each label, of 0 by the last question; 1 is written ten times, and of the others the first come
+    assert budget.ask() == [taxonomy.names[0], taxonomy.names[2]]
+    budget.observe([])  # the second question, for 2 and 3: 3 is promised by nobody
+    assert budget.ask()[0] == taxonomy.names[3]
+
+
+def test_no_label_is_asked_for():
+    budget = Budget(small_taxonomy(), 0, 10)
+    assert budget.ask() == []
+    budget.observe(["a"])
+    assert budget.counts == {"a": 1}

@@ -63,6 +63,12 @@ def test_a_label_is_found_but_for_case_spaces_and_hyphens(proposed: str, found: 
     assert taxonomy.find(proposed) == found
 
 
+def test_lists_are_under_the_labels_own_names():
+    text = "{name: t, neutral: B, labels: [{name: A a}, {name: b}], synonyms: {a-A: [x], A A: [y], B: [z]}}"
+    taxonomy = parse_taxonomy(text, "t")
+    assert taxonomy.synonyms == {"A a": ("x", "y"), "b": ("z",)} and taxonomy.neutral == "b"
+
+
 @given(st.text(max_size=20))
 def test_folding_twice_is_folding_once(name: str):
     assert fold(fold(name)) == fold(name)
