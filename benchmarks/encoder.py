@@ -3,12 +3,12 @@
     python -m benchmarks.encoder --goemotions FOLDER [--only PART ...] [--out FILE.json]
 
 FOLDER holds train.tsv, dev.tsv and labels.txt of GoEmotions (Demszky et al. 2020, arXiv:2005.00547; CC BY 4.0, not
-part of this repository). Every student is trained and evaluated by the stages, in processes of their own.
+part of this repository). Every student is trained and evaluated by the stages.
 
     goemotions  trained on nine tenths of train.tsv, thresholds chosen on the other tenth, tested on dev.tsv
     speed       rows a second of our loop and of transformers' Trainer on the same network, batches, lengths, by turns
-    context     rows whose text is the same for every label, so that no student of the text alone can be above
-                2 / (C + 1) in macro-F1; contexts of the test rows stand in no training row
+    context     rows whose texts stand with all C labels equally often, so that no student of the text alone can be
+                above 2 / (C + 1) in macro-F1; tested on new texts after contexts of the training rows and after others
     transfer    with --synthetic DATA, any file or dataset of Examples: trained on that and then on a tenth of
                 GoEmotions, beside the tenth alone, by seed; intervals over the same resampled rows
 """
@@ -18,7 +18,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,15 +26,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.state import AcceleratorState
 
 from benchmarks.encoder_contexts import context_rows
 from datagen.contracts.dataset import iterate, write_json
 from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.records import Example, Rejection
+from datagen.contracts.stage import Stage
+from datagen.contracts.stage import main as run_stage
 from trainers.bootstrap import bootstrap
 from trainers.class_figures import class_f1, macro_f1_difference
+from trainers.stages.evaluate_encoder import STAGE as EVALUATE
+from trainers.stages.train_encoder import STAGE as TRAIN
 
 N_RESAMPLES = 2000
+N_CLASSES = 28  # of speed, as GoEmotions has
 SETTINGS = ("precision=bfloat16", "max_tokens=64", "micro_batch_tokens=512", "learning_rate=4e-4")
 
 
@@ -43,8 +48,8 @@ def goemotions(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Macro-F1 on dev.tsv at thresholds of validation, and what it cost."""
     data = _goemotions_files(options.goemotions, work)
     found: dict[str, Any] = {}
-    settings = (*SETTINGS, f"epochs={options.epochs}", f"n_threads={options.n_threads}", *options.set)
-    trained = _train(work / "student", data["train"], data["validation"], *settings)
+    settings = (*SETTINGS, f"epochs={options.epochs}", *options.set)
+    trained = _train(options, work / "student", data["train"], data["validation"], *settings)
     for name, threshold in (("one_threshold", trained["validation"]["threshold"]), ("stored_thresholds", "of_model")):
         evaluated = _evaluate(work / "student", data["test"], work / name, f"threshold={threshold}")
         found[name] = {
@@ -68,18 +73,20 @@ def speed(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     import torch
     from transformers import AutoTokenizer
 
-    from datagen.backends.embeddings import EMBEDDED, resolve_encoder
+    from datagen.backends.embeddings import resolve_encoder
     from trainers.text_pairs import TextPair, encode
 
+    AcceleratorState._reset_state(reset_partial_state=True)
     torch.set_num_threads(options.n_threads)
-    folder = resolve_encoder(EMBEDDED).folder
+    folder = resolve_encoder(options.model).folder
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     generator = random.Random(0)
     texts = [Example(id=row["id"], text=row["text"]) for row in _read_goemotions(options.goemotions, "dev.tsv")]
-    targets = [[float(generator.random() < 0.05) for _ in range(28)] for _ in texts]
+    targets = [[float(generator.random() < 0.05) for _ in range(N_CLASSES)] for _ in texts]
     natural = [pair for pair in encode(texts, targets, tokenizer, 64) if isinstance(pair, TextPair)]
     natural = natural[: options.n_rows]
-    equal = [TextPair(generator.choices(range(1000, 20000), k=32), [0] * 32, row.targets) for row in natural]
+    words = range(4, len(tokenizer))
+    equal = [TextPair(generator.choices(words, k=32), [0] * 32, row.targets) for row in natural]
     found: dict[str, Any] = {"n_rows": len(natural), "batch_size": 32, "n_threads": options.n_threads}
     for name, rows in (("32_tokens", equal), ("own_lengths", natural)):
         rates: dict[str, list[float]] = {"ours": [], "trainer": []}
@@ -98,21 +105,24 @@ def speed(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 def context(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Macro-F1 of a student that reads the context and of one that does not, beside the bound of the text alone."""
     rows = context_rows()
-    found: dict[str, Any] = {name: len(some) for name, some in rows.items()}
-    n_classes = len({label for row in rows["test"] for label in row["labels"]})
-    settings = ("epochs=8", "batch_size=16", f"n_threads={options.n_threads}", "learning_rate=3e-4", "max_tokens=64")
+    found: dict[str, Any] = {f"n_{name}": len(some) for name, some in rows.items()}
+    bound = 2 / (len({label for row in rows["test"] for label in row["labels"]}) + 1)
+    settings = ("epochs=8", "batch_size=16", "learning_rate=3e-4", "max_tokens=64")
     for who in ("with_context", "text_alone"):
         folder = work / who
         folder.mkdir()
         for name, some in rows.items():
-            kept = [row if who == "with_context" else row | {"context": None} for row in some]
+            kept = some if who == "with_context" else [row | {"context": None, "character": None} for row in some]
             _write(folder / f"{name}.jsonl", kept)
-        _train(folder / "student", folder / "train.jsonl", folder / "validation.jsonl", *settings)
-        evaluated = _evaluate(folder / "student", folder / "test.jsonl", folder / "evaluation")
-        found[who] = {key: evaluated[key] for key in ("macro_f1", "macro_f1_interval")}
-    bound = 2 / (n_classes + 1)
-    gain = found["with_context"]["macro_f1"] - bound
-    return found | {"n_classes": n_classes, "bound_of_text_alone": round(bound, 4), "above_bound": round(gain, 4)}
+        _train(options, folder / "student", folder / "train.jsonl", folder / "validation.jsonl", *settings)
+        for test in ("test", "test_new_contexts"):
+            evaluated = _evaluate(folder / "student", folder / f"{test}.jsonl", folder / f"{test}-evaluation")
+            found[f"{test}_{who}"] = {key: evaluated[key] for key in ("macro_f1", "macro_f1_interval")}
+    above = {
+        f"{test}_above_bound": round(found[f"{test}_with_context"]["macro_f1"] - bound, 4)
+        for test in ("test", "test_new_contexts")
+    }
+    return found | {"bound_of_text_alone": round(bound, 4)} | above
 
 
 def transfer(options: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -122,10 +132,10 @@ def transfer(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     data = _goemotions_files(options.goemotions, work)
     names = (options.goemotions / "labels.txt").read_text().split()
     labels = f"labels=[{', '.join(names)}]"
-    usual = (*SETTINGS, labels, f"n_threads={options.n_threads}")
+    usual = (*SETTINGS, labels, *options.set)
     synthetic = _split_examples(options.synthetic, work, options.max_synthetic_rows)
     pretraining = (f"epochs={options.pretraining_epochs}", "max_rejected_share=1")
-    pretrained = _train(work / "pretrained", *synthetic, *usual, *pretraining)
+    pretrained = _train(options, work / "pretrained", *synthetic, *usual, *pretraining)
     zero_shot = _evaluate(work / "pretrained", data["test"], work / "zero_shot")
     truth, before, after = np.zeros(0), [], []
     seeds: list[dict[str, Any]] = []
@@ -133,7 +143,7 @@ def transfer(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         few = (f"train_share={options.share}", f"seed={seed}", f"epochs={options.few_shot_epochs}")
         for name, base, kept in (("alone", (), before), ("after", (f"model={work / 'pretrained'}",), after)):
             student = work / f"{name}-{seed}"
-            _train(student, data["train"], data["validation"], *usual, *few, *base)
+            _train(options, student, data["train"], data["validation"], *usual, *few, *base)
             _evaluate(student, data["test"], work / f"{name}-{seed}-evaluation")
             predicted, truth = _predictions(work / f"{name}-{seed}-evaluation", names)
             kept.append(predicted)
@@ -174,7 +184,7 @@ def _our_loop(folder: Path, rows: Sequence[Any], work: Path, n_threads: int) -> 
     from trainers.classifier import build
     from trainers.encoders import loss_of
 
-    network, _ = build("minilm", folder, [str(i) for i in range(28)], 0)
+    network, _ = build("minilm", folder, [str(i) for i in range(N_CLASSES)], 0)
     config = loop.Config.model_validate(
         {"epochs": 1, "batch_size": 32, "micro_batch_tokens": 1024, "n_threads": n_threads}
     )
@@ -193,7 +203,7 @@ def _trainer(folder: Path, rows: Sequence[Any], work: Path, n_threads: int) -> f
     from trainers.text_pairs import collate, stack_targets
 
     torch.set_num_threads(n_threads)
-    network, _ = build("minilm", folder, [str(i) for i in range(28)], 0)
+    network, _ = build("minilm", folder, [str(i) for i in range(N_CLASSES)], 0)
     cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory(dir=work) as out:
         trainer = Trainer(
@@ -210,20 +220,26 @@ def _trainer(folder: Path, rows: Sequence[Any], work: Path, n_threads: int) -> f
         return time.perf_counter() - start
 
 
-def _train(out: Path, train: Path, validation: Path, *settings: str) -> dict[str, Any]:
-    return _stage("train_encoder", out, "--train", str(train), "--validation", str(validation), settings=settings)
+def _train(options: argparse.Namespace, out: Path, train: Path, validation: Path, *settings: str) -> dict[str, Any]:
+    inputs = ("--train", str(train), "--validation", str(validation))
+    usual = () if any(one.startswith("model=") for one in settings) else (f"model={options.model}",)
+    return _stage(TRAIN, out, *inputs, settings=(f"n_threads={options.n_threads}", *usual, *settings))
 
 
 def _evaluate(model: Path, test: Path, out: Path, *settings: str) -> dict[str, Any]:
-    return _stage("evaluate_encoder", out, "--model", str(model), "--test", str(test), settings=settings)
+    return _stage(EVALUATE, out, "--model", str(model), "--test", str(test), settings=settings)
 
 
-def _stage(name: str, out: Path, *inputs: str, settings: Sequence[str]) -> dict[str, Any]:
-    """A stage's metrics, and its seconds and CPU seconds."""
+def _stage(stage: Stage, out: Path, *inputs: str, settings: Sequence[str]) -> dict[str, Any]:
+    """A stage's metrics, with the seconds and CPU seconds that it took."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # else a process keeps the precision of its first training
     metrics = out.with_suffix(".json")
-    command = [sys.executable, "-m", f"trainers.stages.{name}", *inputs, "--out", str(out), "--metrics", str(metrics)]
-    subprocess.run([*command, *(["--set", *settings] if settings else [])], check=True)
-    return json.loads(metrics.read_text()) | json.loads(metrics.with_suffix(".run.json").read_text())
+    given = [*inputs, "--out", str(out), "--metrics", str(metrics)]
+    start, cpu_start = time.perf_counter(), time.process_time()
+    if code := run_stage(stage, [*given, *(["--set", *settings] if settings else [])]):
+        raise SystemExit(code)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    return json.loads(metrics.read_text()) | {"seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1)}
 
 
 def _read_goemotions(folder: Path, name: str) -> Iterator[dict[str, Any]]:
@@ -283,6 +299,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=["goemotions", "speed", "context"])
     parser.add_argument("--out", type=Path, help="JSON file; parts that are not measured stay as they are in it")
     parser.add_argument("--n-threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--model", default="all-minilm-l6-v2", help="(default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=4, help="on all of GoEmotions (default: %(default)s)")
     parser.add_argument("--set", nargs="*", default=["threshold_by=class"], help="more of train_encoder's parameters")
     parser.add_argument("--n-rows", type=int, default=640, help="of speed (default: %(default)s)")

@@ -50,16 +50,36 @@ TEXTS = (
     "I don't know what to say.", "So this is how it ends.", "I did not expect this.", "Look at me now.",
     "I will never forget this day.", "Give me a minute, please.", "You should have seen it.", "And then it happened.",
     "I keep thinking about it.", "Nobody will believe me.", "I can't stop shaking.", "That was it, then.",
+    "Let me sit down.", "What a day.",
 )  # fmt: skip
-PARTS = {"train": range(6), "validation": range(6, 8), "test": range(8, 10)}
+CHARACTERS = (
+    "a sailor", "a baker", "an old teacher", "a young farmer", "a nurse", "a student", "a clerk", "a fisherman",
+    "a singer", "a carpenter", "a judge", "a gardener",
+)  # fmt: skip
+PARTS = {  # contexts, texts and characters of each part
+    "train": (range(8), range(8), range(8)),
+    "validation": (range(8), range(8, 10), range(8, 10)),
+    "test": (range(8), range(10, 14), range(10, 12)),
+    "test_new_contexts": (range(8, 10), range(10, 14), range(10, 12)),
+}
 
 
 def context_rows() -> dict[str, list[dict[str, Any]]]:
-    """Every text after every context of a part; no context is in two parts."""
-    return {
-        part: [
-            {"id": f"{label}-{i}-{j}", "text": text, "context": contexts[i], "labels": [label]}
-            for label, contexts in CONTEXTS.items() for i in chosen for j, text in enumerate(TEXTS)
+    """Every text of a part after every context of it.
+
+    The parts share no text and no character. `test` has the contexts of `train`, `test_new_contexts` others.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for part, (contexts, texts, characters) in PARTS.items():
+        chosen = [(label, i, j) for label in CONTEXTS for i in contexts for j in texts]
+        rows[part] = [
+            {
+                "id": f"{label}-{i}-{j}",
+                "text": TEXTS[j],
+                "context": CONTEXTS[label][i],
+                "character": CHARACTERS[characters[(i + j) % len(characters)]],
+                "labels": [label],
+            }
+            for label, i, j in chosen
         ]
-        for part, chosen in PARTS.items()
-    }  # fmt: skip
+    return rows
