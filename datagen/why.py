@@ -28,12 +28,27 @@ if TYPE_CHECKING:
 N_AMBIGUOUS_SHOWN = 5
 _ATTEMPT = re.compile(r"(?P<prompt>.+)#\d+\.[0-9a-f]{8}")  # a trace's id, as datagen.contracts.records makes it
 _KINDS = {
-    "completion": "trace", "status": "verdict", "reason": "rejection", "pass_rate": "scores", "messages": "prompt",
+    "completion": "trace", "status": "verdict", "detail": "rejection", "pass_rate": "scores", "messages": "prompt",
     "text": "document",
 }  # fmt: skip
 _IDS = ("id", "prompt_id")
 _FILE = "__file"
-_PROMPT = ("id", "family", "messages", "text", "reference", "constraints", "tools", "tests", "source", "info")
+_PROMPT = (
+    "id",
+    "family",
+    "messages",
+    "text",
+    "context",
+    "character",
+    "labels",
+    "reason",
+    "reference",
+    "constraints",
+    "tools",
+    "tests",
+    "source",
+    "info",
+)
 _TRACE = ("id", "sample_index", "teacher", "seed", "request_key", "finish_reason", "n_prompt_tokens",
           "n_completion_tokens", "reasoning", "completion", "tool_calls", "score", "best")  # fmt: skip
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")
@@ -230,9 +245,12 @@ def _tree(way: Mapping[str, Any]) -> "Tree":
     tree = Tree(_line(kind, prompt["id"], style="bold"), guide_style="dim")
     for name in way["prompt_in"]:
         tree.add(_line("in", f"{name}, made by {datasets[name]['method'] or datasets[name]['stage']}"))
-    for label in ("source", "family", "text"):
+    for label in ("source", "family", "context", "character", "text"):
         if prompt.get(label):
             tree.add(_line(label, prompt[label]))
+    if prompt.get("labels") is not None:
+        held = (f"{one['name']} {one['weight']:g}" for one in prompt["labels"])
+        tree.add(_line("labels", ", ".join(held) or "none").append(f"  {_visible(prompt.get('reason') or '')}"))
     for message in prompt.get("messages") or ():
         tree.add(_line(message["role"], message["content"] or message.get("tool_calls") or ""))
     for constraint in prompt.get("constraints") or ():

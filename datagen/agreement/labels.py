@@ -68,7 +68,7 @@ class Judged:
 
     Attributes:
         id: of the row.
-        dataset: its own.
+        labels: its own.
         classifier: by the classifier.
         second_pass: by the teacher asked again.
         people: by more than half of those who judged it.
@@ -77,7 +77,7 @@ class Judged:
     """
 
     id: str
-    dataset: list[str]
+    labels: list[str]
     classifier: list[str] | None = None
     second_pass: list[str] | None = None
     people: list[str] | None = None
@@ -86,7 +86,7 @@ class Judged:
 
     SCHEMA: ClassVar[dict[str, Any]] = {
         "id": pl.String,
-        "dataset": pl.List(pl.String),
+        "labels": pl.List(pl.String),
         "classifier": pl.List(pl.String),
         "second_pass": pl.List(pl.String),
         "people": pl.List(pl.String),

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+from datagen.contracts.words import UNSPACED
+
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
 _CLOSING = "\"')\\]\u2019\u201d\u00bb\u300d\u300f"  # quotation marks and brackets
 _SENTENCE_END = re.compile(rf"[.!?\u2026]+[{_CLOSING}]*(?=\s+[^\sa-z])|[\u3002\uff01\uff1f]+[{_CLOSING}]*")

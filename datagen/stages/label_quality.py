@@ -253,7 +253,7 @@ def _judged(
         given = people.get(row.id, [])
         yield Judged(
             id=row.id,
-            dataset=sorted(mine),
+            labels=sorted(mine),
             **{judge: sorted(one) for judge, one in said.items() if not isinstance(one, NoAnswer)},
             people=sorted(by_most(given, labels)) if given else None,
             n_people=len(given),

@@ -11,6 +11,7 @@ import pytest
 from datagen.contracts.dataset import read_manifest
 from datagen.contracts.stage import main
 from datagen.stages.label_quality import STAGE, parse
+from datagen.why import main as why
 from tests.chat_server import ChatServer, reply, running
 from tests.datagen.agreement.conftest import write_classifier
 from tests.datagen.stages.conftest import table, write
@@ -70,7 +71,7 @@ def test_without_a_judge_there_is_a_sheet_to_fill(examples: Path, tmp_path: Path
     assert len(orders) > 3
     page = (out / "review.html").read_text()
     assert page.count('value="joy"') == 1 and "being glad" in page and "0.8" not in page
-    assert [row["dataset"] for row in table(out, "judged.parquet")] == [
+    assert [row["labels"] for row in table(out, "judged.parquet")] == [
         ["joy"],
         ["fear"],
         ["calm"],
@@ -195,12 +196,27 @@ def test_labels_outside_the_taxonomy_and_rows_not_drawn_are_rejected(examples: P
     assert metrics(out)["review"] == {"rows": 2}
 
 
+def test_why_shows_a_row_s_labels_and_that_it_was_not_drawn(
+    examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """By hand: the first row's labels as it has them; of the four that are not drawn the one that is asked for."""
+    assert run(examples, tmp_path / "all") == 0
+    assert why(["a", "--data", str(tmp_path / "all")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "document a" in shown and "context It rained." in shown and "labels joy 0.8, fear 0.2" in shown
+    assert run(examples, tmp_path / "one", "n_rows=1") == 0
+    drawn = {row["id"] for row in table(tmp_path / "one")}
+    dropped = next(row["id"] for row in ROWS if row["id"] not in drawn)
+    assert why([dropped, "--data", str(tmp_path / "one")]) == 0
+    assert "1 of 5 rows were drawn" in " ".join(capsys.readouterr().out.split())
+
+
 def test_without_a_taxonomy_the_labels_are_those_of_the_rows(examples: Path, tmp_path: Path):
     """And a row without a label has none, as no label is known to be neutral."""
     out = tmp_path / "out"
     arguments = ["--examples", str(examples), "--out", str(out), "--set", "n_review=0"]
     assert main(STAGE, arguments) == 0
-    assert [row["dataset"] for row in table(out, "judged.parquet")][2] == []
+    assert [row["labels"] for row in table(out, "judged.parquet")][2] == []
     assert not (out / "review.html").exists()
 
 
