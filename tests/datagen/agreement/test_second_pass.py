@@ -53,6 +53,7 @@ def row(id: str, text: str = "At last!", **more: Any) -> Example:
         (said(joy=0.2), {"neutral"}),
         ('{"labels": []}', {"neutral"}),
         (said(JOY=1, gladness=1), {"joy"}),
+        (said(**{f"mood {i}": 1 for i in range(19)}, fear=1), {"Fear"}),
         (f"Well:\n```json\n{said(joy=1)}\n```", {"joy"}),
     ],
 )
@@ -70,6 +71,8 @@ def test_each_row_has_its_own_answer_in_order():
     assert [one.reason if isinstance(one, NoAnswer) else set(one) for one in found] == [
         {"joy"}, "timeout", "no_known_label", "no_json", "wrong_shape", {"Fear"},
     ]  # fmt: skip
+    crowd, _ = asked_by(lambda asked: said(**{f"mood {i}": 1 for i in range(40)}, joy=1), rows[:1])
+    assert crowd[0].reason == "wrong_shape"
     assert "dread" in found[2].detail and len(asked) == 8  # two are asked to mend their answer
 
 
@@ -85,6 +88,7 @@ def test_the_question_holds_what_a_reader_needs_and_no_label_of_the_row():
     assert f"<<<SPEAKER {code}>>>\na farmer\n" in asked and f"<<<TEXT {code}>>>\nAt last!\n" in asked
     assert "0.7" not in asked and "plot" not in asked and asked.count("glad") == 1
     schema = json.loads(request.response_schema or "")
+    assert schema["properties"]["labels"]["maxItems"] == 5
     one = schema["properties"]["labels"]["items"]["properties"]
     assert one["label"]["enum"] == ["joy", "Fear", "neutral"]
 
