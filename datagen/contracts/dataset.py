@@ -114,6 +114,10 @@ class DatasetWriter:
         (self._writing / name).write_text(content, encoding="utf-8")
         self._attached.append(self._writing / name)
 
+    def describe(self, **figures: Any) -> None:
+        """Add to the manifest what is known only once the rows are written."""
+        self._manifest |= figures
+
     @property
     def rows(self) -> dict[str, int]:
         """Rows in, out and rejected so far."""

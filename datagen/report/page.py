@@ -14,8 +14,8 @@ from datagen.report.markup import duration, long_text, percent, plain, section, 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def render(figures: Figures) -> str:
-    """The whole page."""
+def render(figures: Figures, more: str = "") -> str:
+    """The whole page; `more` is HTML of further sections."""
     body = (
         _header(figures),
         funnel(figures.steps),
@@ -23,6 +23,7 @@ def render(figures: Figures) -> str:
         loss_curve(figures.losses),
         _samples(figures.samples),
         _unseen(figures.unseen),
+        more,
         _runs(figures.runs),
         _origins(figures),
     )

@@ -98,11 +98,12 @@ def run(run: Run) -> dict[str, Any]:
                 _check_failures(writer, config.max_failed_share)
                 tables, figures = _closing(method, setting.memory)
                 _add(tables, writer)
+                del counts["rows"], counts["rejected"]
+                figures = {"steps": dict(sorted(counts.items())), **figures}
+                writer.describe(figures=figures)
     environment.counts.pop("in_flight", None)
     run.facts.update(environment.counts | budget.facts())
-    del counts["rows"], counts["rejected"]
-    metrics: dict[str, Any] = {"rows": writer.rows, "rejected": dict(sorted(writer.reasons.items()))}
-    return {**metrics, "steps": dict(sorted(counts.items())), **figures}
+    return {"rows": writer.rows, "rejected": dict(sorted(writer.reasons.items())), **figures}
 
 
 def _setting(run: Run, method: ModuleType, teacher: str) -> Setting:

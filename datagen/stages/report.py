@@ -8,6 +8,7 @@ from datagen.contracts.dataset import content_hash, replace_directory, write_jso
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, main
 from datagen.lineage import find_directories
+from datagen.report.corpus import corpus_sections
 from datagen.report.figures import ALL, count
 from datagen.report.page import render
 
@@ -25,10 +26,12 @@ def run(run: Run) -> dict[str, Any]:
     """Write `index.html`, the page, and `families.json`, the rates for `dvc plots`."""
     made_of = {name: path for name, path in run.inputs.items() if name != "run_metrics"}
     figures = count(made_of, run.inputs.get("run_metrics"))
+    corpus = run.inputs.get("corpus")
+    about_corpus = corpus_sections(corpus, run.inputs.get("encoder_evaluation")) if corpus else ""
     writing = run.out.with_name(f".{run.out.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
-    (writing / "index.html").write_text(render(figures), encoding="utf-8")
+    (writing / "index.html").write_text(render(figures, about_corpus), encoding="utf-8")
     plotted = [
         {"family": family or "all", "who": who, "rate": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
         for who, by_family in figures.rates.items()
@@ -56,6 +59,8 @@ STAGE = Stage(
         "between": "folder of datasets made on the way to the student, such as what select and filter wrote",
         "student": "folder that train_lm wrote",
         "evaluation": "dataset that evaluate_lm wrote",
+        "corpus": "dataset that the corpus stage wrote",
+        "encoder_evaluation": "dataset that evaluate_encoder wrote of the corpus's student",
         "run_metrics": "folder with the NAME.run.json of the stages, where they were measured",
     },
     run=run,

@@ -9,7 +9,8 @@ templates/emo_pillars; any taxonomy takes the place of the 28 emotions.
 Departures, each of which a parameter takes back: a label that the taxonomy lacks is mapped or dropped by meaning, with
 a calibrated threshold (`unknown_labels`); an utterance too near an earlier one is dropped before anything else is asked
 about it (`max_cosine=1`); the teacher is asked for the labels that are rarest so far (`n_wanted=0`). Sentences of the
-context with a label's word are dropped by rule, before the teacher is asked for those that give it away.
+context with a label's name, or a synonym of its own labels, are dropped by rule, before the teacher is asked for those
+that give it away.
 
 The dataset holds two rows an utterance: family `contextless` with the utterance, and `contextual` with its rewriting,
 context and character.
@@ -17,25 +18,23 @@ context and character.
 
 import hashlib
 import heapq
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from datagen.backends.languages import ranked_languages
+from datagen.backends.languages import known_languages, ranked_languages
 from datagen.contracts.params import Params
 from datagen.contracts.records import Document, Example, Label
 from datagen.synthesis import _steps
+from datagen.synthesis._label_words import LabelWords, split_sentences
 from datagen.synthesis._templates import Templates
-from datagen.synthesis.diversity import Accepted, measure, rarest
+from datagen.synthesis.diversity import Accepted, Budget, measure
 from datagen.synthesis.flow import Dropped, Flow
-from datagen.synthesis.label_map import LabelMap, LabelMapping, summarise, tabulate
+from datagen.synthesis.label_map import LabelMap, LabelMapping, Tally, summarise
 from datagen.synthesis.structured import ask_for
-from datagen.synthesis.taxonomy import Taxonomy, fold, read_taxonomy
+from datagen.synthesis.taxonomy import read_taxonomy
 
 RECORD = Example
 TABLES = _steps.TABLES | {"label_map": LabelMapping}
@@ -53,7 +52,8 @@ class Config(Params):
         n_actors: of a narrative, at most.
         n_utterances: that let a label be heard, asked for at once.
         n_neutral: beside them, that do not.
-        n_wanted: of the labels that are rarest so far, named in the question; 0 names none.
+        n_wanted: of the labels that are rarest so far, named in the question; 0 names none. Above 0 what one narrative
+            asks for depends on the labels of those a window before it, and is asked anew where these change.
         n_labels: of an utterance, at most.
         positive_from: an expressiveness that counts as the label being there.
         unknown_labels: a label that the taxonomy lacks is mapped where its meaning is near, or dropped.
@@ -89,29 +89,37 @@ class Config(Params):
     max_context_chars: int = Field(1000, ge=20)
     templates: Path | None = None
 
+    @field_validator("language")
+    @classmethod
+    def _check_language(cls, value: str | None) -> str | None:
+        if value is not None and value not in (known := known_languages()):
+            raise ValueError(f"must be one of {', '.join(sorted(known))}, or null")
+        return value
+
 
 class Memory:
     """What the narratives share: the taxonomy, accepted utterances, and how often each label was written so far."""
 
     def __init__(self, config: Config) -> None:
         """Read the taxonomy and the templates, so that what is wrong with them is said before anything is asked."""
+        self._embedder = config.embedder
         self.taxonomy = read_taxonomy(config.taxonomy)
         self.label_map = LabelMap(self.taxonomy, self.embed if config.unknown_labels == "map" else None)
-        self.mappings: list[LabelMapping] = []
+        if config.unknown_labels == "map":
+            _ = self.label_map.threshold  # what is wrong with it is said before anything is asked
+        self.tally = Tally()
         self.accepted = {neutral: Accepted(config.max_cosine) for neutral in (False, True)}
-        self.counts: Counter[str] = Counter()
-        self.words = _words(self.taxonomy)
+        self.budget = Budget(self.taxonomy, config.n_wanted, config.n_actors * config.n_utterances)
+        self.words = LabelWords(self.taxonomy)
         self.templates = Templates("emo_pillars", config.templates)
         self._positive_from = config.positive_from
         self._n_measured = config.n_measured
         self._measured: list[tuple[str, Example]] = []  # those with the least hashes, so that order says nothing
-        self._embedder = config.embedder
 
     def observe(self, rows: Sequence[Example]) -> None:
         """Count the labels of a narrative's utterances, and keep some of them to measure."""
         plain = [row for row in rows if row.family == "contextless"]
-        for row in plain:
-            self.counts.update(self._names(row))
+        self.budget.observe(name for row in plain for name in self._names(row))
         hashed = [(hashlib.sha256(row.id.encode()).hexdigest(), row) for row in plain]
         self._measured = heapq.nsmallest(self._n_measured, [*self._measured, *hashed], key=lambda one: one[0])
 
@@ -135,7 +143,7 @@ class Memory:
 
     def find_label(self, proposed: str) -> str | None:
         """The taxonomy's label that the proposed one is or, where such are mapped, is near to; noted for the table."""
-        self.mappings.append(found := self.label_map.match(proposed))
+        self.tally.add(found := self.label_map.match(proposed))
         return found.mapped_to
 
 
@@ -146,8 +154,8 @@ def memory(config: Config) -> Memory:
 
 def closing(memory: Memory) -> tuple[dict[str, Sequence[LabelMapping]], dict[str, Any]]:
     """The table of what was proposed and how it was mapped; its figures, and how diverse the utterances are."""
-    table = tabulate(memory.mappings)
-    figures = {"label_map": summarise(memory.label_map, table), "labels": dict(sorted(memory.counts.items()))}
+    table = memory.tally.table()
+    figures = {"label_map": summarise(memory.label_map, table), "labels": dict(sorted(memory.budget.counts.items()))}
     return {"label_map": table}, figures | {"diversity": memory.diversity()}
 
 
@@ -161,13 +169,13 @@ def _rounded(figures: Any) -> Any:
 async def emo_pillars(config: Config, source: Document, flow: Flow) -> list[Example]:
     """Both rows of every utterance that is kept, in the order of actors and utterances."""
     shared: Memory = flow.memory
+    wanted = shared.budget.ask()
     if len(source.text) > config.max_narrative_chars:
         raise Dropped(
             "narrative_too_long",
             f"{len(source.text)} characters, max_narrative_chars is {config.max_narrative_chars}; "
             "`datastill narratives --set cut=sections` cuts it",
         )
-    wanted = rarest(shared.counts, shared.taxonomy, config.n_wanted)
     actors = await _actors(config, source, flow) if config.grounded else [_nobody(source)]
 
     async def speak(actor: _steps.Actor) -> list[_steps.Utterance]:
@@ -213,9 +221,8 @@ async def _utterances(
 ) -> list[_steps.Utterance]:
     asked = flow.memory.templates.ask(
         "utterances" if config.grounded else "ungrounded",
-        {"story": source.text},
+        {"story": source.text, "description": actor.description},
         character=actor.name,
-        description=actor.description,
         n_felt=config.n_utterances,
         n_neutral=config.n_neutral,
         noun=config.noun,
@@ -236,21 +243,24 @@ async def _utterances(
 def _accept(config: Config, spoken: Sequence[_steps.Utterance], flow: Flow) -> list[_steps.Utterance]:
     """Those in the language, and not too near an accepted one; felt and neutral ones are compared among themselves."""
     shared: Memory = flow.memory
-    kept: list[_steps.Utterance] = []
-    right = [one for one in spoken if not (fault := _language_fault(config, one.text)) or _no(flow, one, fault)]
-    vectors = shared.embed([one.text for one in right]) if right and config.max_cosine < 1 else [None] * len(right)
-    for one, vector in zip(right, vectors, strict=True):
+    readable: list[_steps.Utterance] = []
+    for one in spoken:
         flow.put("utterances", one)
-        if near := shared.accepted[one.neutral].accept(one.id, one.text, vector):
-            flow.reject(one.id, "near_duplicate", near)
+        if fault := _language_fault(config, one.text):
+            flow.reject(one.id, "language", fault)
         else:
-            kept.append(one)
-    return kept
-
-
-def _no(flow: Flow, one: _steps.Utterance, fault: str) -> bool:
-    flow.reject(one.id, "language", fault)
-    return False
+            readable.append(one)
+    too_near: set[str] = set()
+    for neutral, accepted in shared.accepted.items():
+        of_kind = [one for one in readable if one.neutral == neutral]
+        texts = [one.text for one in of_kind]
+        vectors = shared.embed(texts) if texts and config.max_cosine < 1 else None
+        found = accepted.accept_all([(one.id, one.text) for one in of_kind], vectors)
+        for one, near in zip(of_kind, found, strict=True):
+            if near:
+                flow.reject(one.id, "near_duplicate", near)
+                too_near.add(one.id)
+    return [one for one in readable if one.id not in too_near]
 
 
 def _language_fault(config: Config, text: str) -> str | None:
@@ -302,8 +312,10 @@ async def _labels(config: Config, actor: _steps.Actor, utterance: _steps.Utteran
     labels = [Label(name=name, weight=strongest[name]) for name in shared.taxonomy.names if name in strongest]
     id = f"{utterance.id}/labels"
     flow.put("soft_labels", _steps.SoftLabels(id=id, parent=utterance.id, proposed=proposed, labels=labels))
+    said = ", ".join(one["name"] for one in proposed)
+    if not any(one["weight"] for one in proposed):
+        raise Dropped("no_expressiveness", f"the teacher proposed {said}, and none of it expressed")
     if not labels:
-        said = ", ".join(one["name"] for one in proposed)
         raise Dropped("no_label_of_the_taxonomy", f"the teacher proposed {said}")
     return labels
 
@@ -322,7 +334,8 @@ async def _context(
     shape = _steps.text_shape("context", config.max_context_chars)
     written: str = (await ask_for(shape, flow, "context", utterance.id, asked)).context  # pyright: ignore[reportAttributeAccessIssue]
     sentences = split_sentences(written)
-    unnamed = [one for one in sentences if not shared.words.named_in(one)]
+    own = tuple(one["name"] for one in labels)
+    unnamed = [one for one in sentences if not shared.words.named_in(one, own)]
     revealing: set[int] = set()
     if unnamed:
         numbered = "\n".join(f"{i}. {one}" for i, one in enumerate(unnamed, start=1))
@@ -341,8 +354,8 @@ async def _context(
     )
     flow.put("contexts", row)
     if not text:
-        named = ", ".join(one["name"] for one in labels)
-        raise Dropped("context_gives_label_away", f"every sentence names a label or was said to reveal it ({named})")
+        detail = f"every sentence names a label or was said to reveal it ({', '.join(own)})"
+        raise Dropped("context_gives_label_away", detail)
     return text
 
 
@@ -365,68 +378,8 @@ async def _rewrite(
     shape = _steps.text_shape("utterance", config.max_utterance_chars)
     text: str = (await ask_for(shape, flow, "rewrite", utterance.id, asked)).utterance  # pyright: ignore[reportAttributeAccessIssue]
     flow.put("rewrites", _steps.Rewrite(id=f"{utterance.id}/rewrite", parent=utterance.id, text=text))
-    if word := shared.words.named_in(text):
+    if word := shared.words.named_in(text, tuple(one["name"] for one in labels)):
         raise Dropped("rewrite_names_label", f"{word!r} stands in it: {text[:200]}")
     if fault := _language_fault(config, text):
         raise Dropped("language", fault)
     return text
-
-
-class LabelWords:
-    """The words of a taxonomy's labels, in whatever form: words with the same stem.
-
-    A form of a synonym is at most two letters shorter than it: `grieve` is one of `grieving`, `long` none of `longing`.
-    """
-
-    def __init__(self, names: Iterable[str], synonyms: Iterable[str] = ()) -> None:
-        """Either may be of several words, which are looked for in a row."""
-        self._phrases: dict[tuple[str, ...], list[list[str]]] = {}
-        for name in names:
-            self._phrases.setdefault(tuple(map(_stem, _split(name))), []).append([])
-        for synonym in synonyms:
-            words = _split(synonym)
-            self._phrases.setdefault(tuple(map(_stem, words)), []).append(words)
-        self._longest = max(map(len, self._phrases), default=0)
-
-    def named_in(self, text: str) -> str | None:
-        """The words of the text that are a name or a synonym, the first of such; None where there is none."""
-        words = _split(text)
-        stems = tuple(map(_stem, words))
-        for start in range(len(words)):
-            for end in range(start + 1, min(start + self._longest, len(words)) + 1):
-                for spelt in self._phrases.get(stems[start:end], ()):
-                    if all(map(_is_long_enough, words[start:end], spelt)):
-                        return " ".join(words[start:end])
-        return None
-
-
-def split_sentences(text: str) -> list[str]:
-    """At the ends of sentences; an abbreviation's point counts as one."""
-    return [one for one in re.split(r"(?<=[.!?])[\"'\u201d\u2019)]*\s+", " ".join(text.split())) if one]
-
-
-def _words(taxonomy: Taxonomy) -> LabelWords:
-    """Of every label but the neutral one."""
-    felt = [name for name in taxonomy.names if taxonomy.neutral is None or fold(name) != fold(taxonomy.neutral)]
-    return LabelWords(felt, (word for name in felt for word in taxonomy.synonyms.get(name, ())))
-
-
-def _split(text: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", text.casefold())
-
-
-def _is_long_enough(word: str, like: str) -> bool:
-    return len(word) >= len(like) - 2
-
-
-@cache
-def _stem(word: str) -> str:
-    """Snowball's stem; it leaves an adverb's ending, which is cut off first: angrily, angry."""
-    return _stemmer().stemWord(re.sub(r"(?<=..)ly$", "", re.sub(r"(?<=..)ily$", "y", word)))
-
-
-@cache
-def _stemmer() -> Any:
-    import snowballstemmer
-
-    return snowballstemmer.stemmer("english")

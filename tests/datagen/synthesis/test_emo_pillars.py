@@ -1,4 +1,4 @@
-"""Oracles: answers written by hand for a small story, and what must come of each; the forms of a label's words."""
+"""Oracles: answers written by hand for a small story, and what must come of each."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from datagen.backends.base import Completion, Failure, Outcome, Request, Sampling
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.records import Document, Example
-from datagen.synthesis.emo_pillars import Config, LabelWords, closing, emo_pillars, memory, split_sentences
+from datagen.synthesis.emo_pillars import Config, closing, emo_pillars, memory
 from datagen.synthesis.flow import Setting, Written, run_flows
 
 STORY = Document(id="fox", text="A fox saw grapes on a high vine. She leapt, and could not reach them. A crow laughed.")
-LABELS = ["joy", "anger", "grief", "none"]
-SYNONYMS = {"anger": ["angry", "furious"], "grief": ["grieving"]}
+LABELS = ["joy", "anger", "grieving", "none"]
+SYNONYMS = {"anger": ["angry", "furious"]}
+
 FORMS = {
     '{"actors"': "actors",
     '{"utterances"': "utterances",
@@ -40,7 +39,7 @@ def good_answers(**changed: Callable[[str], Any]) -> Answers:
         "actors": lambda asked: {"actors": [{"name": "Fox", "description": "wants grapes"}]},
         "utterances": lambda asked: {"utterances": ["They hang too high for me!"], "neutral": ["It is noon."]},
         "labels": lambda asked: {"labels": [{"label": "anger" if "high" in asked else "none", "expressiveness": 0.8}]},
-        "context": lambda asked: {"context": "The fox leaps at the vine. She falls into the dust. She is angry."},
+        "context": lambda asked: {"context": "The fox leaps at the vine. She falls into the dust. She grieves."},
         "reveal": lambda asked: {"sentences": []},
         "rewrite": lambda asked: {"utterance": "So that is where they hang."},
     }
@@ -188,12 +187,12 @@ def test_an_utterance_too_near_is_refused_with_the_earlier_one_s_id(taxonomy: st
 
 
 def test_the_rarest_labels_so_far_are_asked_for(taxonomy: str):
-    """After the first narrative anger and none have been written, so joy and grief are wanted."""
+    """After the first narrative anger has been written, so joy and grieving are wanted."""
     sources = [Document(id=f"s{i}", text=f"Story {i}.") for i in range(2)]
     written, teacher, _ = write(config(taxonomy, n_wanted=2), good_answers(), sources, window=1)
     wanted = [row.wanted for one in written for row in one.tables["utterances"]]
-    assert wanted[0] == ["joy", "anger"] and wanted[2] == ["joy", "grief"]
-    assert "such as joy, grief" in [asked for step, asked in teacher.asked if step == "utterances"][1]
+    assert wanted[0] == ["joy", "anger"] and wanted[2] == ["joy", "grieving"]
+    assert "such as joy, grieving" in [asked for step, asked in teacher.asked if step == "utterances"][1]
 
 
 def test_labels_and_diversity_are_measured_at_the_end(taxonomy: str, needs: Callable[..., None]):
@@ -219,7 +218,7 @@ BAD_ANSWERS: dict[str, tuple[dict[str, Callable[[str], Any]], list[tuple[str, st
         [("fox/0/0/contextual", "rewrite_names_label"), ("fox/0/1/contextual", "rewrite_names_label")],
     ),
     "the context tells all": (
-        {"context": lambda asked: {"context": "She is furious. Her joyful eyes!"}},
+        {"context": lambda asked: {"context": "What joyful eyes! Much anger."}},
         [("fox/0/0/contextual", "context_gives_label_away"), ("fox/0/1/contextual", "context_gives_label_away")],
     ),
     "all is revealing": (
@@ -241,6 +240,10 @@ BAD_ANSWERS: dict[str, tuple[dict[str, Callable[[str], Any]], list[tuple[str, st
     "below nothing": (
         {"labels": lambda asked: {"labels": [{"label": "joy", "expressiveness": -0.5}]}},
         [("fox/0/0", "wrong_shape"), ("fox/0/1", "wrong_shape")],
+    ),
+    "nothing expressed": (
+        {"labels": lambda asked: {"labels": [{"label": "joy", "expressiveness": 0.0}]}},
+        [("fox/0/0", "no_expressiveness"), ("fox/0/1", "no_expressiveness")],
     ),
     "a refusal": ({"utterances": lambda asked: "I cannot help with that."}, [("fox/0", "no_json")]),
     "cut": ({"actors": lambda asked: '{"actors": [{"name": "Fo'}, [("fox", "*")]),
@@ -296,6 +299,11 @@ def test_a_narrative_s_instructions_stay_in_its_fence(taxonomy: str):
             assert step_of(asked) == step
 
 
+def test_a_language_that_nobody_knows_is_refused(taxonomy: str):
+    with pytest.raises(ValueError, match="must be one of"):
+        config(taxonomy, language="english")
+
+
 def test_own_templates(taxonomy: str, tmp_path: Path):
     """One file replaces one question; a file or a value that there is none of is refused."""
     (tmp_path / "actors.txt").write_text('Who is in $story? At most $n_actors; nothing else: {"actors": []}')
@@ -307,24 +315,3 @@ def test_own_templates(taxonomy: str, tmp_path: Path):
     (tmp_path / "acters.txt").write_text("Who?")
     with pytest.raises(ParamsError, match=r"acters\.txt is none of them"):
         memory(config(taxonomy, templates=tmp_path))
-
-
-WORDS = LabelWords(["joy", "annoyance", "none of these"], ["angry", "longing", "fed up"])
-
-
-@pytest.mark.parametrize(
-    "text", ["Joyful news", "he was ANNOYED", "annoying!", "angrily", "a longing", "fed up", "like none of these"]
-)
-def test_a_label_is_named_in_any_form(text: str):
-    assert WORDS.named_in(text)
-
-
-@pytest.mark.parametrize("text", ["", "enjoying", "none of those", "a hungry man", "anger", "a long day", "fed and up"])
-def test_other_words_are_not_a_label(text: str):
-    assert WORDS.named_in(text) is None
-
-
-@given(st.lists(st.sampled_from(["He joyfully ran.", "Dust fell.", "Annoyances!", "She left, angry.", "Rain."])))
-def test_what_is_left_of_a_context_names_no_label(sentences: list[str]):
-    kept = [one for one in split_sentences(" ".join(sentences)) if not WORDS.named_in(one)]
-    assert kept == [one for one in sentences if one in ("Dust fell.", "Rain.")]
