@@ -80,7 +80,7 @@ function save() {
     return [row, labels === undefined ? "" : labels.length ? labels.join("; ") : "(none)"].map(cell).join(",");
   });
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([["row,labels", ...lines, ""].join("\r\n")], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob(["\ufeff", ["row,labels", ...lines, ""].join("\r\n")], { type: "text/csv" }));
   link.download = `${name.replaceAll(/[^\p{L}\p{N}]+/gu, "-")}.csv`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it later

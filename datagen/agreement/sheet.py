@@ -24,6 +24,7 @@ from datagen.contracts.records import Example
 from datagen.report.markup import text
 
 CODE_CHARS = 12
+BYTE_ORDER_MARK = "\ufeff"  # by which Excel knows UTF-8
 SEPARATOR = ";"  # between labels in a cell
 NONE = "(none)"  # the cell of a row in which no label holds; an empty one has not been judged
 COLUMNS = ("row", "labels", "character", "context", "text")

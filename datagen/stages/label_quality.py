@@ -19,7 +19,7 @@ from pydantic import Field
 
 from datagen.agreement.labels import Answers, Judged, Labels, LabelSet, NoAnswer, of_rows, of_taxonomy
 from datagen.agreement.reviews import read_reviews
-from datagen.agreement.sheet import Choice, check_choices, row_code, write_page, write_table
+from datagen.agreement.sheet import BYTE_ORDER_MARK, Choice, check_choices, row_code, write_page, write_table
 from datagen.backends.asking import Drawing, Generate, backend_configs, opened_backend
 from datagen.backends.models import resolve_model
 from datagen.contracts.dataset import DatasetWriter, content_hash
@@ -268,7 +268,7 @@ def _attach_sheet(config: Config, writer: DatasetWriter, rows: Sequence[Example]
         choices = [Choice(name, meaning) for name, meaning in labels.definitions.items()]
         check_choices(choices)
         writer.attach("review.html", write_page(shown, choices))
-        writer.attach("review.csv", write_table(shown))
+        writer.attach("review.csv", BYTE_ORDER_MARK + write_table(shown))
     return len(shown)
 
 

@@ -104,11 +104,14 @@ def run(run: Run) -> dict[str, Any]:
 def _narratives(config: Config, given: Iterable[Document | Rejection]) -> Iterator[list[Document | Rejection]]:
     """Of each text what becomes of it, before any are drawn: itself, its sections, or rejections."""
     seen: dict[bytes, str] = {}
+    ids: set[str] = set()
     for row in given:
         if isinstance(row, Rejection):
             yield [row]
             continue
-        yield [_checked(config, one, seen) for one in _cut(config, row)]
+        sections = _cut(config, row)
+        yield [_checked(config, one, seen) if one.id not in ids else _namesake(one) for one in sections]
+        ids.update(one.id for one in sections)
 
 
 def _cut(config: Config, row: Document) -> list[Document]:
@@ -124,6 +127,11 @@ def _cut(config: Config, row: Document) -> list[Document]:
         )
         for i, (start, end) in enumerate(cut_sections(row.text, config.max_words))
     ]
+
+
+def _namesake(row: Document) -> Rejection:
+    detail = f"another text or section has the id {row.id!r}; give the texts ids of their own"
+    return Rejection(id=row.id, stage="narratives", reason="duplicate_id", detail=detail)
 
 
 def _checked(config: Config, row: Document, seen: dict[bytes, str]) -> Document | Rejection:

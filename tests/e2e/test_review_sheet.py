@@ -129,7 +129,7 @@ def test_two_people_fill_it_by_keyboard_and_their_files_are_read_back(
     """
     label_quality(tmp_path, "first")
     sheet = tmp_path / "first" / "review.html"
-    with (tmp_path / "first" / "review.csv").open(newline="") as file:
+    with (tmp_path / "first" / "review.csv").open(newline="", encoding="utf-8-sig") as file:
         order = [row["row"] for row in csv.DictReader(file)]
         file.seek(0)
         of_text = {row["text"]: row["row"] for row in csv.DictReader(file)}

@@ -53,7 +53,7 @@ def metrics(out: Path) -> dict[str, Any]:
 
 def sheet_rows(out: Path) -> dict[str, str]:
     """Text to code, of the table."""
-    with (out / "review.csv").open(newline="") as file:
+    with (out / "review.csv").open(newline="", encoding="utf-8-sig") as file:
         return {row["text"]: row["row"] for row in csv.DictReader(file)}
 
 

@@ -78,6 +78,15 @@ def test_a_book_without_end_is_cut_too_and_rows_in_are_rows_out_and_rejected(tmp
     assert set(counts["rejected"]) == {"exact_duplicate"}
 
 
+def test_a_section_s_id_that_is_another_text_s_is_rejected(tmp_path: Path):
+    """In either order: the second of the two has no id of its own."""
+    long = "\n\n".join(f"{FABLE} It was his try number {n}." for n in range(12))
+    rows = [{"id": "a/1", "text": FABLE}, {"id": "a", "text": long}, {"id": "a/0", "text": FABLE.replace("Fox", "Owl")}]
+    assert run(write(tmp_path / "mine.jsonl", rows), tmp_path / "out", "cut=sections") == 0
+    assert [row["id"] for row in table(tmp_path / "out")] == ["a/1", "a/0"]
+    assert rejected(tmp_path / "out") == {"a/1": "duplicate_id", "a/0": "duplicate_id"}
+
+
 def test_a_draw_depends_on_seed_and_id_alone(tmp_path: Path):
     """The same narratives in another order, and beside others that are rejected, give the same draw."""
     rows = [{"id": str(i), "text": f"{FABLE} It was his try number {i}."} for i in range(40)]
