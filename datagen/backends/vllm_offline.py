@@ -11,6 +11,7 @@ Runs by the interpreter of the environment that has vLLM, with this package besi
 the extra `lm`.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -150,7 +151,7 @@ class _Backend:
                 [self._sampling_params(requests[key]) for key in rows],
                 use_tqdm=False,
             )
-        except ValueError as error:
+        except _refusals() as error:
             if all(requests[key].response_schema is None for key in rows):
                 raise
             said = " ".join(str(error).split())
@@ -242,6 +243,13 @@ class _Backend:
         count("requests", len(completions))
         count("prompt_tokens", sum(one.n_prompt_tokens or 0 for one in completions))
         count("completion_tokens", sum(one.n_completion_tokens or 0 for one in completions))
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises where it does not take a request: an error of its own, in older versions a ValueError."""
+    named = "vllm.exceptions"
+    own = importlib.import_module(named) if importlib.util.find_spec(named) else None
+    return ValueError, getattr(own, "VLLMClientError", ValueError)
 
 
 def _pair(one: Any) -> tuple[str, float]:

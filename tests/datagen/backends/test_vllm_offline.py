@@ -27,6 +27,7 @@ PACKAGE = """
 import json, os, time
 from pathlib import Path
 from types import SimpleNamespace
+from vllm import exceptions
 
 class SamplingParams:
     def __init__(self, **given):
@@ -67,7 +68,7 @@ class LLM:
             asked = dict(one.__dict__)
             if form := asked.pop("structured_outputs", None):
                 if "strang" in form.json:
-                    raise ValueError("Invalid type:\\nstrang")
+                    raise exceptions.VLLMClientError("Invalid type:\\nstrang")
                 asked["json"] = form.json
             note("asked.jsonl", {"text": text} | asked)
             said = "" if text == "silent" else f"{one.seed} {text}"
@@ -120,6 +121,7 @@ class Node:
         self.folder = folder
         (folder / "site" / "vllm").mkdir(parents=True)
         (folder / "site" / "vllm" / "__init__.py").write_text(PACKAGE)
+        (folder / "site" / "vllm" / "exceptions.py").write_text("class VLLMClientError(Exception): pass\n")
         (folder / "site" / "vllm" / "sampling_params.py").write_text("from vllm import StructuredOutputsParams\n")
         (folder / "tiny").mkdir()
         (folder / "tiny" / "config.json").write_text("{}")
