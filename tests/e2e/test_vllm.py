@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from datagen.backends.base import Completion, Environment
+from datagen.backends.base import Completion, Environment, Failure, Request, Sampling
 from datagen.backends.endpoints import parse_load
 from datagen.backends.ledger import Ledger
 from datagen.backends.models import EMBEDDED, resolve_model
@@ -39,6 +39,31 @@ N_ROWS = len(WORDS) * N_SAMPLES
 SAMPLING = ["temperature=0.7", "max_new_tokens=16", "seed=0"]
 # A seed of its own for every request ends the engine on CPU unless prefill is whole (the last two options).
 MACHINE_ARGS = "--enforce-eager --max-num-seqs 8 --no-enable-chunked-prefill --max-num-batched-tokens 2048"
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string", "minLength": 3, "maxLength": 40},
+        "emotion": {"type": "string", "enum": ["joy", "anger"]},
+        "weight": {"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.1},
+    },
+    "required": ["text", "emotion", "weight"],
+    "additionalProperties": False,
+}
+# Argument 1: the Config as JSON; 2: the schema; then words. Prints each answer's text.
+HELD = """
+import json, sys
+from datagen.backends.base import Environment, Request, Sampling
+from datagen.backends.ledger import Ledger, ledger_path
+from datagen.backends.vllm_offline import Config, vllm_offline
+_, config, schema, *words = sys.argv
+sampling = Sampling(temperature=0.7, max_new_tokens=120, seed=1)
+messages = [[{"role": "user", "content": f"Say something about a {word}, as JSON."}] for word in words]
+requests = [Request(messages=one, sampling=sampling, response_schema=schema) for one in messages]
+with Ledger.open(ledger_path()) as ledger:
+    with vllm_offline(Config.model_validate_json(config), Environment(ledger=ledger)) as backend:
+        print(json.dumps([outcome.answer.text for outcome in backend.generate(requests)]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +277,46 @@ def test_in_the_process(root: Path, model: Path, folder: Path):
     facts = run(folder, words, environment)
     assert facts["requests"] == 0 and "batches" not in facts
     assert (folder / "out" / "manifest.json").read_bytes() == manifest
+
+
+def test_answers_follow_a_schema(root: Path, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """By the engine in the process and by the server, read by hand; what neither can hold is refused in one line."""
+    environment = variables(folder, root)
+    engine = {
+        "enforce_eager": True, "max_num_seqs": 8, "enable_chunked_prefill": False, "max_num_batched_tokens": 2048,
+    }  # fmt: skip
+    own: dict[str, Any] = {"model": str(model), "dtype": "bfloat16", "max_model_len": 2048}
+    python, schema = str(root / ".venv-vllm" / "bin" / "python"), json.dumps(SCHEMA)
+
+    def offline(schema: str) -> "subprocess.CompletedProcess[str]":
+        config = json.dumps(own | {"backend": "vllm_offline", "machine_args": engine})
+        words = [python, "-c", HELD, config, schema, *WORDS[:4]]
+        return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    done = offline(schema)
+    assert done.returncode == 0, done.stderr[-5000:]
+    texts: list[str] = json.loads(done.stdout.splitlines()[-1])
+
+    for name in ("DATASTILL_VLLM", "VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, environment[name])
+    config = Config.model_validate({"backend": "vllm_server", "machine_args": MACHINE_ARGS} | own)
+    sampling = Sampling(temperature=0.7, max_new_tokens=120, seed=1)
+    asked: Any = [[{"role": "user", "content": f"Say something about a {word}, as JSON."}] for word in WORDS[:4]]
+    requests = [Request(messages=one, sampling=sampling, response_schema=schema) for one in asked]
+    requests.append(Request(messages=asked[0], sampling=sampling, response_schema='{"type": "strang"}'))
+    with Ledger.open(folder / "ledger.sqlite") as ledger, vllm_server(config, Environment(ledger=ledger)) as backend:
+        *answers, refused = [outcome.answer for outcome in backend.generate(requests)]
+    assert isinstance(refused, Failure)
+    assert refused.reason == "schema_refused" and "structured_output=none" in refused.detail, refused
+    texts += [one.text for one in answers if isinstance(one, Completion)]
+    assert len(texts) == 8
+    for text in texts:
+        said = json.loads(text)
+        assert list(said) == list(SCHEMA["properties"])
+        assert 3 <= len(said["text"]) <= 40 and said["emotion"] in ("joy", "anger")
+        assert said["weight"] in [n / 10 for n in range(11)]
+    done = offline('{"type": "strang"}')
+    assert "BackendError: vLLM refuses a schema" in done.stderr
 
 
 def test_a_cpu_offers_no_batch_invariance(root: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
