@@ -33,7 +33,7 @@ def _shape(names: tuple[str, ...]) -> Any:
     label = Annotated[str, StringConstraints(strip_whitespace=True), Field(json_schema_extra={"enum": list(names)})]
     degree = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     held: Any = create_model("Held", label=(label, ...), expressiveness=(degree, ...))
-    fewer = {"maxItems": N_LABELS}
+    fewer: Any = {"maxItems": N_LABELS}
     several: Any = Annotated[list[held], Field(max_length=MAX_LABELS, json_schema_extra=fewer)]
     return create_model("HeldLabels", labels=(several, ...))
 

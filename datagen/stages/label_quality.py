@@ -135,10 +135,13 @@ def _ask_judges(
         judges["classifier"], identities["classifier"], metrics["classifier"] = _classify(run, drawn, own, labels)
     if config.backend is not None:
         judges["second_pass"], identities["second_pass"] = _ask_again(run, drawn, labels)
-        metrics["second_pass"] = of_judge(own, judges["second_pass"], labels.names, "second_pass", **drawing)
+        metrics["second_pass"] = of_judge(
+            own, judges["second_pass"], labels.names, "second_pass", _families(drawn), **drawing
+        )
     if reviews:
         by_id = {row.id: mine for row, mine in zip(drawn, own, strict=True)}
-        metrics["people"] = of_people(by_id, reviews, labels, **drawing)
+        families = {row.id: row.family for row in drawn}
+        metrics["people"] = of_people(by_id, reviews, labels, families, **drawing)
     return judges, identities, metrics
 
 
@@ -179,6 +182,10 @@ def _own(config: Config, rows: Sequence[Example], labels: Labels) -> list[LabelS
     return [labels.of_example(row, config.positive_from) for row in rows]
 
 
+def _families(rows: Sequence[Example]) -> list[str]:
+    return [row.family for row in rows]
+
+
 def _classify(
     run: Run, drawn: Sequence[Example], own: Sequence[LabelSet], labels: Labels
 ) -> tuple[Answers, dict[str, Any], dict[str, Any]]:
@@ -193,7 +200,7 @@ def _classify(
     not_known = [name for name in labels.names if name not in found.labels]
     metrics = {
         "labels_not_compared": {"of_classifier": found.unknown, "of_dataset": not_known},
-        **of_judge(own, found.answers, found.labels, "classifier", **drawing),
+        **of_judge(own, found.answers, found.labels, "classifier", _families(drawn), **drawing),
     }
     if "reference" in run.inputs:
         real = Rows(run.inputs["reference"], Example, run.name, run.params[InputParams])
@@ -207,7 +214,7 @@ def _classify(
         not_used = Counter(row.reason for row in checked if isinstance(row, Rejection))
         metrics["on_reference"] = {
             "not_used": dict(sorted(not_used.items())),
-            **of_judge(theirs, answers, found.labels, "classifier", **drawing),
+            **of_judge(theirs, answers, found.labels, "classifier", _families(people), **drawing),
         }
     return found.answers, {"model": model.name, "revision": model.revision, "thresholds": found.thresholds}, metrics
 

@@ -144,6 +144,16 @@ def test_the_teacher_is_asked_again_through_the_ledger(examples: Path, server: C
     assert manifest["judges"]["second_pass"]["model"] == "m" and "base_url" not in manifest["params"]
 
 
+def test_families_are_told_apart(examples: Path, tmp_path: Path):
+    """By hand: a classifier that sees joy and fear everywhere is right of d alone, which is of the second family."""
+    rows = [row | {"family": "told" if row["id"] in "de" else "said"} for row in ROWS]
+    folder = write_classifier(tmp_path / "model", ["joy", "fear"], thresholds={"joy": 0, "fear": 0})
+    assert run(write(examples, rows), tmp_path / "out", f"classifier={folder}") == 0
+    by_family = metrics(tmp_path / "out")["classifier"]["by_family"]
+    told = {name: (one["rows"], one["exact"]["value"]) for name, one in by_family.items()}
+    assert told == {"said": (3, 0.0), "told": (2, 0.5)}
+
+
 def test_a_teacher_that_fails_for_a_row_loses_that_row_s_answer_alone(
     examples: Path, server: ChatServer, tmp_path: Path
 ):
