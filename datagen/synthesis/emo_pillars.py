@@ -253,8 +253,9 @@ def _accept(config: Config, spoken: Sequence[_steps.Utterance], flow: Flow) -> l
     too_near: set[str] = set()
     for neutral, accepted in shared.accepted.items():
         of_kind = [one for one in readable if one.neutral == neutral]
-        texts = [one.text for one in of_kind]
-        vectors = shared.embed(texts) if texts and config.max_cosine < 1 else None
+        if not of_kind:
+            continue
+        vectors = shared.embed([one.text for one in of_kind]) if config.max_cosine < 1 else None
         found = accepted.accept_all([(one.id, one.text) for one in of_kind], vectors)
         for one, near in zip(of_kind, found, strict=True):
             if near:

@@ -184,6 +184,9 @@ def test_an_utterance_too_near_is_refused_with_the_earlier_one_s_id(taxonomy: st
         assert {reason for _, reason in rejections(written)} == {"near_duplicate"}
         details = [row.detail for one in written for row in one.rejections]
         assert len(details) == 13 and all("s0/0/0" in detail or "s0/0/2" in detail for detail in details)
+    said["neutral"] = []
+    written, _, _ = write(config(taxonomy, contextual=False, max_cosine=0.95), answers, sources[:2])
+    assert [row.id for row in examples(written)] == ["s0/0/0"] and len(rejections(written)) == 3
 
 
 def test_the_rarest_labels_so_far_are_asked_for(taxonomy: str):
