@@ -22,6 +22,7 @@ from aiohttp import web
 from benchmarks.schema_answers import schema_answer
 from datagen.contracts.dataset import read_manifest
 from tests.chat_server import ChatServer, Fault, reply, running
+from tests.tiny_model import write_tiny_model
 
 STEPS = ("actors", "context", "labels", "reveal", "rewrite", "utterances")
 TABLES = ("actors", "contexts", "label_map", "rewrites", "soft_labels", "utterances")
@@ -187,3 +188,18 @@ def test_the_other_methods_go_through_the_same_functions(server: ChatServer, tmp
     run(server, narratives, tmp_path / "out", method=f"method={method}")
     n = len(pl.read_parquet(tmp_path / "out" / "part-*.parquet"))
     assert n == {"rationale": 8, "rephrase": 16}[method]
+
+
+def test_a_student_learns_labels_and_reasons(server: ChatServer, tmp_path: Path):
+    """train_lm takes what rationale wrote; the loss falls on both tasks, which are half of the rows each."""
+    run(server, write_narratives(tmp_path / "n.jsonl", 6), tmp_path / "out", method="method=rationale")
+    model = write_tiny_model(tmp_path / "model")
+    settings = f"model={model} max_tokens=512 epochs=4 batch_size=6 learning_rate=0.01 n_threads=1"
+    arguments = f"--traces {tmp_path}/out --out {tmp_path}/student --metrics {tmp_path}/train.json --set {settings}"
+    environment = os.environ | {"DATASTILL_HOME": str(tmp_path / "home"), "DATASTILL_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "trainers.stages.train_lm", *arguments.split()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    trained = json.loads((tmp_path / "train.json").read_text())
+    assert trained["rows"] == {"in": 12, "out": 12, "rejected": 0}
+    assert trained["loss_last_epoch"] < trained["loss_first_step"]
