@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from datagen.contracts.records import Example
 from tests.tiny_encoder import write_tiny_encoder
-from trainers.classifier import build, labels_of, max_positions
+from trainers.classifier import build, labels_of, max_positions, start_at_shares
 from trainers.text_pairs import TextPair, collate, encode, probabilities, stack_targets
 
 
@@ -107,3 +107,13 @@ def test_positions_end_where_the_embeddings_do(folder: Path):
     model(input_ids=torch.full((1, n), 5))
     with pytest.raises((IndexError, RuntimeError)):
         model(input_ids=torch.full((1, n + 1), 5))
+
+
+def test_a_new_head_starts_at_the_classes_shares(folder: Path):
+    """With the last layer's weights at zero the probabilities are the shares, ends of [0, 1] kept off by 1e-4."""
+    model, _ = build("tiny", folder, ["x", "y", "z"], 1)
+    start_at_shares(model, torch.tensor([0.25, 0.0, 1.0]))
+    last = [module for module in model.classifier.modules() if isinstance(module, torch.nn.Linear)][-1]
+    torch.nn.init.zeros_(last.weight)
+    (found,) = probabilities(model, [TextPair([2, 5, 3], None, [])], 0, 10)
+    assert found.tolist() == pytest.approx([0.25, 1e-4, 1 - 1e-4], rel=1e-4)
