@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.traces import Bench, run_client, serving, wait_until
+from benchmarks.traces import Bench, run_client, serving, show, wait_until
 from benchmarks.traces_server import Settings
 from datagen.contracts.dataset import content_hash, read_manifest, write_json
 
@@ -108,9 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         bench = Bench(port, Path(folder).resolve(), 1, {}, 0)
         for case in options.only:
             rows = results[case] = speed(bench, options.rows) if case == "speed" else kill(bench)
-            print(f"\n{case}\n" + "".join(f"{column:>18}" for column in rows[0]))
-            for row in rows:
-                print("".join(f"{cell!s:>18}" for cell in row.values()), flush=True)
+            show(case, rows)
     if options.out:
         write_json(options.out, results)
 

@@ -296,6 +296,13 @@ def serving() -> Iterator[int]:
             process.kill()
 
 
+def show(case: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print a case's table."""
+    print(f"\n{case}\n" + "".join(f"{column:>18}" for column in rows[0]))
+    for row in rows:
+        print("".join(f"{cell!s:>18}" for cell in row.values()), flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -312,9 +319,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         bench = Bench(port, Path(folder).resolve(), options.repeats, peers, options.memory_prompts)
         for case in options.only:
             rows = results[case] = CASES[case](bench)
-            print(f"\n{case}\n" + "".join(f"{column:>18}" for column in rows[0]))
-            for row in rows:
-                print("".join(f"{cell!s:>18}" for cell in row.values()), flush=True)
+            show(case, rows)
     if options.out:
         write_json(options.out, results)
 

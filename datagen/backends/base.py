@@ -163,6 +163,22 @@ class Environment:
             self._notified[0] = now
             self.notify()
 
+    def describe(self, seconds: float) -> list[str]:
+        """For a progress bar: what was asked and what not, in flight, tokens a second, retries by kind, cost."""
+        counts = self.counts
+        parts = [f"{counts.get('requests', 0):.0f} asked", f"{counts.get('ledger_hits', 0):.0f} from the ledger"]
+        if "in_flight" in counts:
+            parts.append(f"{counts['in_flight']:.0f} in flight")
+        parts.append(f"{counts.get('completion_tokens', 0) / seconds:.0f} tokens/s")
+        retries = [
+            f"{name.removeprefix('retries_')} {n:.0f}" for name, n in sorted(counts.items()) if "retries_" in name
+        ]
+        if retries:
+            parts.append(f"retries {', '.join(retries)}")
+        if (paid := self.budget.cost(self.budget.spent)) is not None:
+            parts.append(f"cost {paid:.2f}")
+        return parts
+
 
 class TextBackend(Protocol):
     """Answers text requests.

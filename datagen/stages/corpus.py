@@ -180,17 +180,8 @@ def _check_failures(writer: DatasetWriter, max_failed_share: float) -> None:
 
 
 def _note(counts: Counter[str], environment: Environment, seconds: float) -> str:
-    """Rows, what is asked and what is not, tokens a second, cost: what there is of it."""
-    asked, budget = environment.counts, environment.budget
-    parts = [f"{counts['rows']} rows, {counts['rejected']} dropped"]
-    parts.append(f"{asked.get('requests', 0):.0f} asked")
-    parts.append(f"{asked.get('ledger_hits', 0):.0f} from the ledger")
-    if "in_flight" in asked:
-        parts.append(f"{asked['in_flight']:.0f} in flight")
-    parts.append(f"{asked.get('completion_tokens', 0) / seconds:.0f} tokens/s")
-    if (paid := budget.cost(budget.spent)) is not None:
-        parts.append(f"cost {paid:.2f}")
-    return ", ".join(parts)
+    """Rows, and what was asked."""
+    return ", ".join([f"{counts['rows']} rows, {counts['rejected']} dropped", *environment.describe(seconds)])
 
 
 STAGE = Stage(

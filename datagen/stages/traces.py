@@ -172,22 +172,9 @@ class _Tally:
 
 
 def _note(environment: Environment, tally: _Tally, seconds: float) -> str:
-    """Rows, verified prompts, in flight, tokens a second, retries by kind, cost: what there is of it."""
-    counts, budget = environment.counts, environment.budget
-    parts = [f"{tally.n_attempts} rows"]
-    if tally.n_judged:
-        parts.append(f"{tally.n_verified / tally.n_prompts:.0%} of prompts verified")
-    parts.append(f"{counts.get('requests', 0):.0f} asked")
-    parts.append(f"{counts.get('ledger_hits', 0):.0f} from the ledger")
-    if "in_flight" in counts:
-        parts.append(f"{counts['in_flight']:.0f} in flight")
-    parts.append(f"{counts.get('completion_tokens', 0) / seconds:.0f} tokens/s")
-    retries = [f"{name.removeprefix('retries_')} {n:.0f}" for name, n in sorted(counts.items()) if "retries_" in name]
-    if retries:
-        parts.append(f"retries {', '.join(retries)}")
-    if (paid := budget.cost(budget.spent)) is not None:
-        parts.append(f"cost {paid:.2f}")
-    return ", ".join(parts)
+    """Rows, verified prompts, and what was asked."""
+    verified = [f"{tally.n_verified / tally.n_prompts:.0%} of prompts verified"] if tally.n_judged else []
+    return ", ".join([f"{tally.n_attempts} rows", *verified, *environment.describe(seconds)])
 
 
 STAGE = Stage(
