@@ -54,6 +54,7 @@ class Config(Params):
         n_neutral: beside them, that do not.
         n_wanted: of the labels that are rarest so far, named in the question; 0 names none. Above 0 what one narrative
             asks for depends on the labels of those a window before it, and is asked anew where these change.
+        labelled: whether the teacher labels the utterances; without it they have no labels and no contexts.
         n_labels: of an utterance, at most.
         positive_from: an expressiveness that counts as the label being there.
         unknown_labels: a label that the taxonomy lacks is mapped where its meaning is near, or dropped.
@@ -74,6 +75,7 @@ class Config(Params):
     n_utterances: int = Field(8, ge=1)
     n_neutral: int = Field(2, ge=0)
     n_wanted: int = Field(5, ge=0)
+    labelled: bool = True
     n_labels: int = Field(5, ge=1)
     positive_from: float = Field(0.3, gt=0, le=1)
     unknown_labels: Literal["map", "drop"] = "map"
@@ -277,10 +279,10 @@ async def _examples(
     config: Config, source: Document, actor: _steps.Actor, utterance: _steps.Utterance, flow: Flow
 ) -> list[Example]:
     """The utterance, and where that succeeds its rewriting; what fails in that is a rejection of that row alone."""
-    labels = await _labels(config, actor, utterance, flow)
+    labels = await _labels(config, actor, utterance, flow) if config.labelled else []
     common: dict[str, Any] = {"labels": labels, "source": source.id, "teacher": flow.teacher}
     plain = Example(id=utterance.id, text=utterance.text, family="contextless", **common)
-    if not (config.contextual and config.grounded):
+    if not (config.contextual and config.grounded and labels):
         return [plain]
 
     async def contextual(id: str) -> Example:

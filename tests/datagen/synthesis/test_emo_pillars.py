@@ -134,10 +134,11 @@ def test_both_rows_of_an_utterance_and_every_step(taxonomy: str):
 
 
 def test_without_narrative_or_context_there_is_one_row(taxonomy: str):
-    for changed in ({"grounded": False}, {"contextual": False}):
+    for changed in ({"grounded": False}, {"contextual": False}, {"labelled": False}):
         (written,), teacher, _ = write(config(taxonomy, **changed), good_answers())
         assert [row.family for row in examples([written])] == ["contextless"] * 2
         assert not {step for step, _ in teacher.asked} & {"context", "reveal", "rewrite"}
+        assert ("labels" in {step for step, _ in teacher.asked}) == changed.get("labelled", True)
         assert (STORY.text in " ".join(asked for _, asked in teacher.asked)) == changed.get("grounded", True)
 
 
