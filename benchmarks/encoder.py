@@ -300,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="JSON file; parts that are not measured stay as they are in it")
     parser.add_argument("--n-threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--model", default="all-minilm-l6-v2", help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=4, help="on all of GoEmotions (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="on all of GoEmotions (default: %(default)s)")
     parser.add_argument("--set", nargs="*", default=["threshold_by=class"], help="more of train_encoder's parameters")
     parser.add_argument("--n-rows", type=int, default=640, help="of speed (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="of speed (default: %(default)s)")
