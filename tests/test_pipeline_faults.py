@@ -20,13 +20,26 @@ import yaml
 
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.records import Prompt
+from tests.tiny_encoder import write_tiny_encoder
 from tests.tiny_model import write_tiny_model
 from tests.waiting import wait_until
 
 KEY = "sk-planted-5f0c2d9e7b1a"
-STAGES = ("prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm", "report")
+STAGES = (
+    "prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm",
+    "narratives", "corpus", "label_quality", "train_encoder", "evaluate_encoder", "report",
+)  # fmt: skip
 OUTPUT = {"prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified", "train_lm": "models/student"}
 N_PROMPTS, N_SAMPLES, CONCURRENCY = 120, 4, 8
+N_NARRATIVES, N_CALLS = 40, 6
+TOLD = [  # an answer to every step's question
+    json.dumps({
+        "actors": [{"name": "Fox", "description": "wants grapes"}], "utterances": [f"They hang {n} feet high!"],
+        "neutral": [], "labels": [{"label": ("joy", "fear")[n % 2], "expressiveness": 0.5}],
+        "context": "The vine is high.", "sentences": [], "utterance": f"It is {n} feet.",
+    })
+    for n in range(8)
+]  # fmt: skip
 PARAMS = {
     "prompts": {"method": "user_rows"},
     "prompts_heldout": {"method": "user_rows"},
@@ -40,6 +53,17 @@ PARAMS = {
         "max_rows_per_prompt": 1,
     },
     "evaluate_lm": {"method": "by_row", "model": "models/tiny", "max_new_tokens": 4},
+    "narratives": {"method": "user_texts", "min_words": 1},
+    "corpus": {
+        "method": "emo_pillars", "backend": "scripted", "delay_s": 0.2, "answers": TOLD, "n_actors": 1,
+        "n_utterances": 1, "n_neutral": 0, "max_cosine": 1.0, "n_measured": 0, "unknown_labels": "drop",
+        "language": None,
+    },
+    "label_quality": {"taxonomy": "goemotions"},
+    "train_encoder": {
+        "model": "models/tiny_encoder", "labels": ["joy", "fear"], "max_tokens": 64, "epochs": 1, "n_threads": 1,
+    },
+    "evaluate_encoder": {"n_threads": 1},
 }  # fmt: skip
 
 
@@ -138,13 +162,32 @@ def projects(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
                     constraints=[{"id": "keywords:existence", "kwargs": keywords}] if index % 2 else [],
                 )
             )
+    write_raw_texts(project.folder / "data" / "raw")
     write_tiny_model(project.folder / "models" / "tiny")
+    write_tiny_encoder(project.folder / "models" / "tiny_encoder")
     subprocess.run(["git", "init", "--quiet"], cwd=project.folder, check=True)
     before: dict[str, Project] = {}
     for stage in STAGES:
         before[stage] = project.copy(folder / f"before-{stage}")
         project.repro(stage)
     return before | {"done": project}
+
+
+def write_raw_texts(raw: Path) -> None:
+    """Narratives, and texts with labels."""
+    rows = {
+        "narratives/narratives.jsonl": [
+            {"id": f"n{i}", "text": f"A fox saw {i} grapes on a vine."} for i in range(N_NARRATIVES)
+        ],
+        "goemotions_labels/validation.jsonl": [
+            {"text": "How high!", "labels": ["fear"]},
+            {"text": "Ha!", "labels": ["joy"]},
+        ],
+        "goemotions_labels/test.jsonl": [{"text": "So high!", "labels": ["fear"]}, {"text": "Hey!", "labels": ["joy"]}],
+    }
+    for name, content in rows.items():
+        (raw / name).parent.mkdir(exist_ok=True)
+        (raw / name).write_text("".join(json.dumps(row) + "\n" for row in content))
 
 
 @pytest.mark.parametrize("stage", ["traces", "verify", "train_lm"])
@@ -175,6 +218,28 @@ def test_a_killed_run_leaves_no_process_and_its_rerun_equals_an_unbroken_one(
         assert 0 < n_answers < N_PROMPTS * N_SAMPLES
         assert facts["requests"] == N_PROMPTS * N_SAMPLES - n_answers
         assert facts["ledger_hits"] == n_answers
+
+
+@pytest.mark.parametrize("victim", ["stage", "dvc"])
+def test_a_killed_corpus_goes_on_to_the_same_bytes(projects: dict[str, Project], tmp_path: Path, victim: str):
+    """SIGKILL in the midst of its steps; the rerun asks for what the ledger lacks, and for nothing twice."""
+    project = projects["corpus"].copy(tmp_path / "project")
+    n_before = project.n_answers()
+    dvc = project.start("corpus")
+    has_begun = wait_until(lambda: project.n_answers() >= n_before + N_NARRATIVES * N_CALLS // 4, timeout_s=120)
+    assert has_begun, dvc.communicate()
+    (running,) = [p for p in project.processes(".stages.corpus") if p.ppid() == dvc.pid]
+    os.kill(dvc.pid if victim == "dvc" else running.pid, signal.SIGKILL)
+    dvc.communicate(timeout=60)
+    assert wait_until(lambda: not project.processes(), timeout_s=20), project.processes()
+    assert not (project.folder / "data" / "corpus").exists()
+
+    n_answers = project.n_answers() - n_before
+    project.repro("corpus")
+    assert project.hashes(["data/corpus"]) == projects["done"].hashes(["data/corpus"])
+    facts = json.loads((project.folder / "metrics" / "corpus.run.json").read_text())
+    assert 0 < n_answers < N_NARRATIVES * N_CALLS
+    assert (facts["requests"], facts["ledger_hits"]) == (N_NARRATIVES * N_CALLS - n_answers, n_answers)
 
 
 def test_a_second_run_runs_nothing(projects: dict[str, Project]):
