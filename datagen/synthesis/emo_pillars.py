@@ -18,6 +18,7 @@ context and character.
 
 import hashlib
 import heapq
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,7 @@ class Config(Params):
         define_labels: whether the labels' definitions stand in the question.
         n_measured: utterances, chosen by the hash of their ids, whose diversity is measured at the end; 0 for none.
         contextual: whether contexts and rewritings are asked for.
+        min_words: of two letters or more; a weak teacher fills lists with signs and single words.
         language: ISO 639-1 code of what may be kept; None keeps all.
         templates: folder with prompts in place of the packaged ones, each of which it may replace.
     """
@@ -84,6 +86,7 @@ class Config(Params):
     define_labels: bool = True
     n_measured: int = Field(2000, ge=0)
     contextual: bool = True
+    min_words: int = Field(3, ge=0)
     language: str | None = "en"
     max_narrative_chars: int = Field(20_000, ge=1)
     max_description_chars: int = Field(300, ge=20)
@@ -243,12 +246,15 @@ async def _utterances(
 
 
 def _accept(config: Config, spoken: Sequence[_steps.Utterance], flow: Flow) -> list[_steps.Utterance]:
-    """Those in the language, and not too near an accepted one; felt and neutral ones are compared among themselves."""
+    """Those of words, in the language, not too near an accepted one; felt and neutral ones are compared each apart."""
     shared: Memory = flow.memory
     readable: list[_steps.Utterance] = []
     for one in spoken:
         flow.put("utterances", one)
-        if fault := _language_fault(config, one.text):
+        n_words = len(re.findall(r"[^\W\d_]{2,}", one.text))
+        if n_words < config.min_words:
+            flow.reject(one.id, "too_few_words", f"{n_words} words, min_words is {config.min_words}: {one.text[:100]}")
+        elif fault := _language_fault(config, one.text):
             flow.reject(one.id, "language", fault)
         else:
             readable.append(one)

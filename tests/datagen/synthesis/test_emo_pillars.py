@@ -274,6 +274,15 @@ def test_a_bad_answer_loses_its_row_alone(taxonomy: str, name: str):
     assert [row.id for row in examples(written) if row.source == "hen"] == ["hen/0/0", "hen/0/0/contextual"]
 
 
+def test_what_is_no_sentence_is_refused(taxonomy: str):
+    """Words are counted in any script; single letters and signs are none."""
+    said = ["* * * * ***", "a b c d e", "No.", "1 2 3 go", "Они висят слишком высоко", "Far too high"]
+    answers = good_answers(utterances=lambda asked: {"utterances": said, "neutral": []})
+    written, _, _ = write(config(taxonomy, contextual=False), answers)
+    assert rejections(written) == [(f"fox/0/{i}", "too_few_words") for i in range(4)]
+    assert [row.text for row in examples(written)] == said[4:]
+
+
 def test_another_language_is_refused(taxonomy: str):
     said = {
         "utterances": ["Die Trauben hängen viel zu hoch für mich.", "They hang far too high for me."],
