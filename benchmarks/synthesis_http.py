@@ -4,7 +4,7 @@
 
 The server (benchmarks/traces_server.py) answers every request after the same time by an instance of its schema. Each
 narrative is one actor, one utterance and so six calls, each of which needs the answer before it. Nothing is embedded:
-`max_cosine=1`, `n_measured=0`, and all labels are the taxonomy's. Cases:
+`max_cosine=1 n_measured=0 unknown_labels=drop`. Cases:
 
     speed  N narratives of six steps, 64 calls at a time: requests * latency / 64 over the server's own window
     kill   96 narratives, 32 at a time, SIGKILL at random moments: answers bought twice, and the bytes
@@ -30,7 +30,7 @@ from datagen.contracts.dataset import content_hash, read_manifest, write_json
 N_KILLS = 10
 METHOD = (
     "method=emo_pillars backend=openai_api model=mock n_actors=1 n_utterances=1 n_neutral=0 max_cosine=1 language=null "
-    "n_measured=0 window=512"
+    "n_measured=0 unknown_labels=drop window=512"
 )
 
 
