@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -69,8 +70,10 @@ def open_classifier(folder: Path, n_threads: int) -> Classifier:
             f"{folder}: its config.json does not say problem_type multi_label_classification; run train_encoder, "
             "or name another model"
         )
-    network: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    network = _whole(folder.name, folder)
+    tokenizer: Any = _of_architecture(folder.name, AutoTokenizer.from_pretrained, folder)
+    if tokenizer.pad_token_id is None:
+        raise MissingError(f"model {folder.name!r}: its tokenizer has no padding token; add pad_token to its config")
     stored: dict[str, Any] = getattr(config, "datastill", {})
     return Classifier(
         folder=folder,
@@ -95,16 +98,16 @@ def build(name: str, folder: Path, labels: Sequence[str], seed: int) -> tuple[An
     config: Any = _of_architecture(name, AutoConfig.from_pretrained, folder)
     if set(labels_of(config)) == set(labels):
         log.info("goes on with the %d classes that %s has", len(labels), name)
-        return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32), "kept"
+        return _whole(name, folder), "kept"
     had = f", in place of its {len(old)} other classes" if (old := labels_of(config)) else ""
     log.info("puts a new head of %d classes on %s%s", len(labels), name, had)
+    torch.manual_seed(seed)  # also of what transformers draws where the base lacks it, such as a pooler
     body: Any = _of_architecture(name, AutoModel.from_pretrained, folder, dtype=torch.float32)
     config = body.config
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.num_labels = len(labels)
     config.problem_type = "multi_label_classification"
-    torch.manual_seed(seed)
     model: Any = _of_architecture(name, AutoModelForSequenceClassification.from_config, config, dtype=torch.float32)
     missing, more = model.base_model.load_state_dict(body.state_dict(), strict=False)
     if missing or any(not key.startswith("pooler.") for key in more):  # some heads have a pooler of their own
@@ -144,8 +147,25 @@ def max_positions(model: Any) -> int:
     return n
 
 
+def _whole(name: str, folder: Path) -> Any:
+    """The classifier in `folder` with all of its weights; transformers draws those that are missing, and only warns."""
+    network, info = _of_architecture(
+        name,
+        AutoModelForSequenceClassification.from_pretrained,
+        folder,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise MissingError(f"model {name!r} lacks the weights {', '.join(missing)}; train it first")
+    return network
+
+
 def _of_architecture(name: str, load: Any, *arguments: Any, **options: Any) -> Any:
     try:
         return load(*arguments, **options)
+    except (OSError, SafetensorError) as error:
+        said = " ".join(str(error).split())
+        raise MissingError(f"model {name!r} cannot be loaded from its folder: {said}; write it again") from None
     except ValueError as error:  # transformers knows no such architecture, or none with a head of classes
         raise MissingError(f"model {name!r} is no encoder that classifies: {str(error).splitlines()[0]}") from None

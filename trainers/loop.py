@@ -119,6 +119,7 @@ def train(
             _save(accelerator, checkpoints, records)
             saved = time.monotonic()
     accelerator.end_training()
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # the model's own forward, without autocast
     return records
 
 

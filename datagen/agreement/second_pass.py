@@ -17,7 +17,7 @@ from datagen.backends.base import Sampling
 from datagen.backends.fence import fence_code, fenced
 from datagen.contracts.records import Document, Example, Label, Message
 from datagen.synthesis.flow import Dropped, Flow, Setting, run_flows
-from datagen.synthesis.structured import ask_for
+from datagen.synthesis.structured import Degree, ask_for
 
 STEP = "second_pass"
 N_LABELS = 5  # that are asked for at most, as many as a row of GoEmotions has
@@ -31,8 +31,7 @@ def _shape(names: tuple[str, ...]) -> Any:
     A backend that is held to the schema can name these alone, and `N_LABELS`; what comes is read whatever it names.
     """
     label = Annotated[str, StringConstraints(strip_whitespace=True), Field(json_schema_extra={"enum": list(names)})]
-    degree = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-    held: Any = create_model("Held", label=(label, ...), expressiveness=(degree, ...))
+    held: Any = create_model("Held", label=(label, ...), expressiveness=(Degree, ...))
     fewer: Any = {"maxItems": N_LABELS}
     several: Any = Annotated[list[held], Field(max_length=MAX_LABELS, json_schema_extra=fewer)]
     return create_model("HeldLabels", labels=(several, ...))

@@ -53,7 +53,7 @@ def check_choices(choices: Iterable[Choice]) -> None:
         DataError: a label has the separator in it, or is what stands for none.
     """
     for choice in choices:
-        if SEPARATOR in choice.name or choice.name == NONE:
+        if SEPARATOR in choice.name or choice.name.casefold() == NONE:
             raise DataError(
                 f"label {choice.name!r}: a review sheet writes {SEPARATOR!r} between labels and {NONE!r} for none; "
                 "name it otherwise"

@@ -150,7 +150,10 @@ def _label_map(corpus: Path) -> str:
     n, n_known = int(found["n"].sum()), int(found.filter(known)["n"].sum())
     rows = "".join(map(_mapped, other.head(MAX_ROWS).iter_rows(named=True)))
     head = '<th>proposed</th><th class="number">times</th><th>taken for</th><th class="number">cosine</th><th>how</th>'
-    intro = f"{n_known:,} of {n:,} labels that the teacher proposed are the taxonomy's. The {len(other):,} others:"
+    intro = (
+        f"{n_known:,} of {n:,} labels that the teacher proposed are the taxonomy's; the other {n - n_known:,} are of "
+        f"{len(other):,} kinds, of which these are the most frequent."
+    )
     return section("Labels outside the taxonomy", intro, _table(head, rows) if rows else "") if n else ""
 
 

@@ -84,6 +84,7 @@ def run(run: Run) -> dict[str, Any]:
                 "method": config.method,
                 "params": run.params.values(),
                 "inputs": {"narratives": content_hash(run.inputs["narratives"])},
+                "made_with": method.identity(run.params[method.Config]),
                 "teacher": dict(teacher.identity),
             }
             setting = _setting(run, method, str(teacher.identity.get("model", "")))
@@ -122,13 +123,13 @@ def _setting(run: Run, method: ModuleType, teacher: str) -> Setting:
 
 
 def _forecast(run: Run, forecast: Forecast, budget: Budget, write: Start, method: ModuleType) -> None:
-    """Say what there is to buy before anything is bought, as far as the answers that are there tell."""
+    """Say what there is to buy before anything is bought, as far as the answers that are there tell: no bound."""
     rows = Rows(run.inputs["narratives"], Document, run.name, run.params[InputParams])
     sources = (row for row in rows if isinstance(row, Document))
     for _ in run_flows(write, sources, forecast.generate, _setting(run, method, "")):
         pass
     log.info(
-        "%s: to buy: %s; what the steps after these ask shows once they are answered",
+        "%s: to buy: %s; what later steps and sources ask follows from the answers",
         run.name,
         forecast.describe(budget),
     )

@@ -94,6 +94,7 @@ def run(run: Run) -> dict[str, Any]:
         "params": run.params.values(),
         "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
         "judges": identities,
+        "taxonomy": read_taxonomy(config.taxonomy).revision if config.taxonomy else None,
     }
     tables: dict[str, Any] = {"judged": Judged}
     is_drawn = {row.id for row in drawn}

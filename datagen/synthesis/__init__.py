@@ -17,7 +17,8 @@ from datagen.synthesis.flow import Flow
 class SynthesisMethod(Protocol):
     """The function that a method module is named after.
 
-    Besides it the module offers `Config`, `RECORD` (the type of the rows) and `TABLES` (side tables, name to type).
+    Besides it the module offers `Config`, `RECORD` (the type of the rows), `TABLES` (side tables, name to type) and
+    `identity(config)`: hashes of what it reads beside the source, such as prompts, for the manifest.
     Where what one source wrote counts for those after it, `memory(config)` gives what they share, and `closing(memory)`
     the tables and figures that are known at the end.
     """

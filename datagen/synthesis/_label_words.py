@@ -6,6 +6,8 @@ from typing import Any
 
 from datagen.synthesis.taxonomy import Taxonomy
 
+_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"'\u201d\u2019)]))\s+|(?<=[\u3002\uff01\uff1f])")
+
 
 class LabelWords:
     """The words of a taxonomy's labels but the neutral one, in whatever form: words with the same stem.
@@ -42,8 +44,8 @@ class LabelWords:
 
 
 def split_sentences(text: str) -> list[str]:
-    """At the ends of sentences; an abbreviation's point counts as one."""
-    return [one for one in re.split(r"(?<=[.!?])[\"'\u201d\u2019)]*\s+", " ".join(text.split())) if one]
+    """At the ends of sentences, what closes a quotation included; an abbreviation's point counts as one."""
+    return [one for one in _SENTENCE_END.split(" ".join(text.split())) if one]
 
 
 def _split(text: str) -> list[str]:

@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import BaseModel, Field, StringConstraints, create_model
 
 from datagen.contracts.records import Label
+from datagen.synthesis.structured import Degree
 
 MAX_NAME_CHARS = 60  # of an actor or a label
 LABELS = pl.List(pl.Struct({"name": pl.String, "weight": pl.Float64}))
@@ -139,12 +140,8 @@ def utterances_shape(n_felt: int, n_neutral: int, max_chars: int) -> type[BaseMo
 
 @cache
 def labels_shape(n: int) -> type[BaseModel]:
-    """`labels`: from one to `n` of `label` and `expressiveness` in [0, 1], which the schema puts on a grid of 0.1.
-
-    Off the grid it counts all the same; but a model that is held to the schema cannot write digits without end.
-    """
-    degree = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, json_schema_extra={"multipleOf": 0.1})]
-    one = _shape("SoftLabel", {"label": _text(MAX_NAME_CHARS), "expressiveness": degree})
+    """`labels`: from one to `n` of `label` and `expressiveness`, a `Degree`."""
+    one = _shape("SoftLabel", {"label": _text(MAX_NAME_CHARS), "expressiveness": Degree})
     return _shape("SoftLabels", {"labels": _list(one, n, least=1)})
 
 

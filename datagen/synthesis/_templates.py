@@ -1,5 +1,7 @@
 """Prompts as files: the packaged ones of a method, and what a user puts in their place."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -11,7 +13,7 @@ from datagen.contracts.errors import ParamsError
 
 
 class Templates:
-    """A method's prompts by name; a `$name` in one stands for a value."""
+    """A method's prompts by name; a `$name` in one stands for a value. `revision` changes with any of them."""
 
     def __init__(self, method: str, own: Path | None = None) -> None:
         """Those in templates/`method`, each of which a file of its name in the folder `own` replaces.
@@ -36,6 +38,7 @@ class Templates:
                     raise ParamsError(f"templates: {own / name}.txt: holds {wrong}; there are {values}, and $$ for $")
             texts |= given
         self._templates = {name: Template(text) for name, text in texts.items()}
+        self.revision = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
 
     def __getitem__(self, name: str) -> Template:
         """The template of that name."""

@@ -28,6 +28,7 @@ from pydantic import Field, field_validator
 from datagen.backends.languages import known_languages, ranked_languages
 from datagen.contracts.params import Params
 from datagen.contracts.records import Document, Example, Label
+from datagen.contracts.words import UNSPACED
 from datagen.synthesis import _steps
 from datagen.synthesis._label_words import LabelWords, split_sentences
 from datagen.synthesis._templates import Templates
@@ -38,6 +39,7 @@ from datagen.synthesis.structured import ask_for
 from datagen.synthesis.taxonomy import read_taxonomy
 
 RECORD = Example
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]{{2,}}")
 TABLES = _steps.TABLES | {"label_map": LabelMapping}
 NOBODY = "Somebody"
 MIN_LETTERS = 20  # of a text whose language is told
@@ -64,8 +66,10 @@ class Config(Params):
         define_labels: whether the labels' definitions stand in the question.
         n_measured: utterances, chosen by the hash of their ids, whose diversity is measured at the end; 0 for none.
         contextual: whether contexts and rewritings are asked for.
-        min_words: of two letters or more; a weak teacher fills lists with signs and single words.
-        language: ISO 639-1 code of what may be kept; None keeps all.
+        min_words: of two letters or more, or characters of a script without spaces; a weak teacher fills lists with
+            signs and single words.
+        language: ISO 639-1 code of what may be kept; None keeps all. The words of labels are looked for by English
+            stems, whatever it is.
         templates: folder with prompts in place of the packaged ones, each of which it may replace.
     """
 
@@ -114,7 +118,8 @@ class Memory:
             _ = self.label_map.threshold  # what is wrong with it is said before anything is asked
         self.tally = Tally()
         self.accepted = {neutral: Accepted(config.max_cosine) for neutral in (False, True)}
-        self.budget = Budget(self.taxonomy, config.n_wanted, config.n_actors * config.n_utterances)
+        n_actors = config.n_actors if config.grounded else 1
+        self.budget = Budget(self.taxonomy, config.n_wanted, n_actors * config.n_utterances)
         self.words = LabelWords(self.taxonomy)
         self.templates = Templates("emo_pillars", config.templates)
         self._positive_from = config.positive_from
@@ -150,6 +155,12 @@ class Memory:
         """The taxonomy's label that the proposed one is or, where such are mapped, is near to; noted for the table."""
         self.tally.add(found := self.label_map.match(proposed))
         return found.mapped_to
+
+
+def identity(config: Config) -> dict[str, str]:
+    """Of the taxonomy and the prompts."""
+    templates = Templates("emo_pillars", config.templates)
+    return {"taxonomy": read_taxonomy(config.taxonomy).revision, "templates": templates.revision}
 
 
 def memory(config: Config) -> Memory:
@@ -251,7 +262,7 @@ def _accept(config: Config, spoken: Sequence[_steps.Utterance], flow: Flow) -> l
     readable: list[_steps.Utterance] = []
     for one in spoken:
         flow.put("utterances", one)
-        n_words = len(re.findall(r"[^\W\d_]{2,}", one.text))
+        n_words = len(_WORD.findall(one.text))
         if n_words < config.min_words:
             flow.reject(one.id, "too_few_words", f"{n_words} words, min_words is {config.min_words}: {one.text[:100]}")
         elif fault := _language_fault(config, one.text):

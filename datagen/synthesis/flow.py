@@ -4,10 +4,11 @@
         outline = await flow.ask("outline", source.id, [{"role": "user", "content": f"Outline: {source.text}"}])
 
         async def expand(point: str) -> Document:
-            answer = await flow.ask("point", point, [{"role": "user", "content": f"Explain: {point}"}])
+            answer = await flow.ask("point", f"{source.id}/{point}", [{"role": "user", "content": f"Explain: {point}"}])
             return Document(id=f"{source.id}/{point}", text=answer.text)
 
-        return await flow.each(outline.text.splitlines(), expand, id=lambda point: f"{source.id}/{point}")
+        points = dict.fromkeys(filter(None, map(str.strip, outline.text.splitlines())))
+        return await flow.each(points, expand, id=lambda point: f"{source.id}/{point}")
 
 Anything of asyncio may stand in it: `gather`, tasks, locks. Each call goes through the backend and so through the
 ledger: a run that was killed buys the rest alone, and a step that is changed asks again for itself and for what reads

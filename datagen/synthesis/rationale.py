@@ -42,6 +42,12 @@ class _Answer(BaseModel):
     label: Annotated[str, Field(max_length=100)]
 
 
+def identity(config: Config) -> dict[str, str]:
+    """Of the taxonomy and the prompts."""
+    taxonomy, templates = _shared(config.taxonomy, config.templates)
+    return {"taxonomy": taxonomy.revision, "templates": templates.revision}
+
+
 async def rationale(config: Config, source: Document, flow: Flow) -> list[Trace]:
     """The text's two tasks; a label that the taxonomy lacks drops it (`no_label_of_the_taxonomy`)."""
     taxonomy, templates = _shared(config.taxonomy, config.templates)

@@ -54,6 +54,11 @@ class Config(Params):
     templates: Path | None = None
 
 
+def identity(config: Config) -> dict[str, str]:
+    """Of the prompts."""
+    return {"templates": _templates(config.templates).revision}
+
+
 async def rephrase(config: Config, source: Document, flow: Flow) -> list[Document]:
     """Every piece in every style, by piece; an answer that was cut at its length limit is dropped (`cut_off`)."""
     cut = [

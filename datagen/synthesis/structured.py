@@ -15,9 +15,9 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from datagen.backends.base import Completion
 from datagen.contracts.records import Message
@@ -27,7 +27,12 @@ from datagen.synthesis.flow import Dropped, Flow
 MAX_SHOWN_CHARS = 4000  # of an answer that is to be mended
 MAX_DETAIL_CHARS = 200
 MAX_OBJECTS = 100  # looked at in one answer
+START_OF_THOUGHT = "<think>"
 END_OF_THOUGHT = "</think>"  # of reasoning that the server left in the answer
+
+Degree = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, json_schema_extra={"multipleOf": 0.1})]
+"""In [0, 1], which the schema puts on a grid of 0.1. Off the grid it counts all the same; but a model that is held to
+the schema cannot write digits without end."""
 
 T = TypeVar("T", bound=BaseModel)
 Kind = Literal["empty", "no_json", "cut", "invalid_json", "wrong_shape"]
@@ -111,7 +116,8 @@ def _objection(answer: Completion, error: Unreadable) -> list[Message]:
 def read(shape: type[T], answer: Completion) -> tuple[T, Kind | None]:
     """What the answer says, and why it had to be read with patience, where it had.
 
-    The first object that has the shape counts, none within another; a line of thought before it is left out.
+    The first object that has the shape counts, none within another; a line of thought before it is left out. A thought
+    that the chat template began shows no tag: where such an answer was cut, what it drafted may count.
 
     Raises:
         Unreadable: there is no such object.
@@ -122,6 +128,8 @@ def read(shape: type[T], answer: Completion) -> tuple[T, Kind | None]:
     try:
         value = parse(text)
     except (ValueError, RecursionError):
+        if text.lstrip().startswith(START_OF_THOUGHT) and END_OF_THOUGHT not in text:
+            raise Unreadable("cut", "ends within a thought") from None
         return _read_with_patience(shape, text.rpartition(END_OF_THOUGHT)[2], answer.finish_reason)
     try:
         return shape.model_validate(value), None

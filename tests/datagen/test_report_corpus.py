@@ -27,7 +27,8 @@ def corpus(tmp_path: Path) -> Path:
         "teacher": {"model": "tiny"},
     }
     labels: list[Any] = [{"name": "joy", "weight": 0.7}]
-    with DatasetWriter(tmp_path / "corpus", Example, manifest, {"label_map": LabelMapping}) as writer:
+    tables: dict[str, Any] = {"label_map": LabelMapping}
+    with DatasetWriter(tmp_path / "corpus", Example, manifest, tables) as writer:
         for i, family in enumerate(("contextless", "contextual", "contextless")):
             writer.read()
             writer.write(Example(id=f"e{i}", text=f"{HOSTILE} {i}", labels=labels, family=family, context=HOSTILE))
@@ -39,7 +40,8 @@ def corpus(tmp_path: Path) -> Path:
             ("glee", "joy", "listed"),
         ):
             row: Any = {"id": proposed, "proposed": proposed, "mapped_to": mapped, "cosine": 0.125, "n": 2, "how": how}
-            writer.add("label_map", LabelMapping(**row))
+            mapping: Any = LabelMapping(**row)
+            writer.add("label_map", mapping)
         writer.describe(figures={"steps": {"calls.labels": 3}, "labels": {"joy": 2}, "diversity": DIVERSITY})
     return tmp_path / "corpus"
 
@@ -62,7 +64,16 @@ def evaluation(folder: Path, stage: str = "evaluate_encoder") -> Path:
 def test_it_shows_what_the_dataset_holds(corpus: Path, tmp_path: Path):
     page = corpus_sections(corpus, evaluation(tmp_path))
     assert "tiny wrote 3 rows by <code>emo_pillars</code>, and 1 were dropped" in page
-    for said in ("near_duplicate", "labels", "2 of 6 labels", "The 2 others", "glee", "0.812", "25\u202f%", "too few"):
+    for said in (
+        "near_duplicate",
+        "labels",
+        "2 of 6 labels",
+        "the other 4 are of 2 kinds",
+        "glee",
+        "0.812",
+        "25\u202f%",
+        "too few",
+    ):
         assert said in page
     assert "macro-F1 0.150, 95 % interval 0.100 to 0.200" in page and "1.9 labels' worth" in page
     assert page.count('<article class="sample">') == 3 and ">neutral<" not in page

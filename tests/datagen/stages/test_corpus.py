@@ -136,6 +136,10 @@ def test_a_changed_step_asks_again_for_what_follows_alone(server: ChatServer, tm
     (tmp_path / "templates" / "rewrite.txt").write_text("Say $utterance in $context otherwise.")
     before = server.n_requests
     again = run(server, narratives, tmp_path / "other", f"templates={tmp_path / 'templates'}")
+    made_with = [read_manifest(tmp_path / out)["made_with"] for out in ("out", "other")]
+    assert (
+        made_with[0]["taxonomy"] == made_with[1]["taxonomy"] and made_with[0]["templates"] != made_with[1]["templates"]
+    )
     assert server.n_requests - before == first["steps"]["calls.rewrite"] == again["steps"]["calls.rewrite"] > 0
 
 

@@ -276,7 +276,7 @@ def test_a_bad_answer_loses_its_row_alone(taxonomy: str, name: str):
 
 def test_what_is_no_sentence_is_refused(taxonomy: str):
     """Words are counted in any script; single letters and signs are none."""
-    said = ["* * * * ***", "a b c d e", "No.", "1 2 3 go", "Они висят слишком высоко", "Far too high"]
+    said = ["* * * * ***", "a b c d e", "No.", "1 2 3 go", "Они висят слишком высоко", "葡萄太高了", "Far too high"]
     answers = good_answers(utterances=lambda asked: {"utterances": said, "neutral": []})
     written, _, _ = write(config(taxonomy, contextual=False), answers)
     assert rejections(written) == [(f"fox/0/{i}", "too_few_words") for i in range(4)]

@@ -33,6 +33,11 @@ def test_other_words_are_no_label(text: str):
     assert WORDS.named_in(text, ("anger", "joy")) is None
 
 
+def test_a_sentence_keeps_its_quotation_marks():
+    said = ['He shouted "Stop!"', "Then he ran (to the door.)", "She wept."]
+    assert split_sentences(" ".join(said)) == said
+
+
 @given(st.lists(st.sampled_from(["He joyfully ran.", "Dust fell.", "Annoyances!", "She left, angry.", "Rain."])))
 def test_what_is_left_of_sentences_names_no_label(sentences: list[str]):
     kept = [one for one in split_sentences(" ".join(sentences)) if not WORDS.named_in(one, ("anger",))]
