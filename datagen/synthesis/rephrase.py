@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import polars as pl
 from pydantic import Field
@@ -21,8 +21,8 @@ from datagen.contracts.records import Document
 from datagen.synthesis._templates import Templates
 from datagen.synthesis.flow import Dropped, Flow
 
-STYLES = ("questions", "table", "tutorial", "exercise")
 Style = Literal["questions", "table", "tutorial", "exercise"]
+STYLES: tuple[Style, ...] = get_args(Style)
 _END = re.compile(r"\n\s*\n|(?<=[.!?])[\"'\u201d\u2019)]*\s+")
 
 
@@ -61,11 +61,8 @@ def identity(config: Config) -> dict[str, str]:
 
 async def rephrase(config: Config, source: Document, flow: Flow) -> list[Document]:
     """Every piece in every style, by piece; an answer that was cut at its length limit is dropped (`cut_off`)."""
-    cut = [
-        (i, span, style)
-        for i, span in enumerate(pieces(source.text, config.max_piece_chars))
-        for style in config.styles
-    ]
+    found = enumerate(pieces(source.text, config.max_piece_chars))
+    cut = [(i, span, style) for i, span in found for style in config.styles]
 
     async def write(one: tuple[int, tuple[int, int], str]) -> Document:
         i, (start, end), style = one
