@@ -1,5 +1,6 @@
 """A cluster as a user starts one: a scheduler and workers, each a process of its own."""
 
+import importlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.waiting import wait_until
 
@@ -21,7 +23,8 @@ class Cluster:
 
 @contextmanager
 def a_cluster(folder: Path, n_workers: int, code: Path | None = None) -> Generator[Cluster]:
-    """`code` is the folder that the workers import from, the repository's where it is None."""
+    """All of its workers are there; `code` is the folder that they import from, the repository's where it is None."""
+    distributed: Any = importlib.import_module("distributed")  # an extra, without types
     file = folder / "scheduler.json"
     common = ["--scheduler-file", str(file), "--no-dashboard"]
     worker = ["worker", *common, "--nthreads", "1", "--memory-limit", "2GiB", "--local-directory", str(folder)]
@@ -36,7 +39,11 @@ def a_cluster(folder: Path, n_workers: int, code: Path | None = None) -> Generat
                 )
             )  # fmt: skip
             assert wait_until(file.exists, 60)
-        yield Cluster(json.loads(file.read_text())["address"], processes[1:])
+        address = json.loads(file.read_text())["address"]
+        if n_workers:
+            with distributed.Client(address) as client:
+                client.wait_for_workers(n_workers, timeout=60)
+        yield Cluster(address, processes[1:])
     finally:
         for process in processes:
             os.killpg(process.pid, signal.SIGKILL)
