@@ -3,14 +3,14 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import pytest
 
-from datagen.backends.base import Completion, Failure, Outcome, Request, Sampling
+from datagen.backends.base import Completion, Failure, Request, Sampling
 from datagen.contracts.records import Document, Rejection
 from datagen.synthesis.flow import Dropped, Flow, Setting, Written, run_flows
+from tests.drawing import BACKENDS, Drawing
 
 SAMPLING = Sampling(seed=3, max_new_tokens=100)
 SOURCES = [Document(id=f"s{i}", text=str(i)) for i in range(23)]
@@ -30,33 +30,11 @@ def answer(request: Request) -> Completion | Failure:
     return Completion(text=what[::-1])
 
 
-class Backend:
-    """Draws `ahead` requests before it gives an outcome, in pieces; `patient` draws again after they ended."""
+class Backend(Drawing):
+    """Gives the answers of this file."""
 
     def __init__(self, ahead: int, piece: int, patient: bool) -> None:
-        self.ahead, self.piece, self.patient = ahead, piece, patient
-        self.asked: list[Request] = []
-        self.n_most = 0
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        held: list[Request] = []
-        drawn, ended = iter(requests), False
-        while True:
-            while len(held) < self.ahead and not ended:
-                batch = list(islice(drawn, self.piece))
-                held += batch
-                self.asked += batch
-                ended = not batch and not self.patient
-                if not batch:
-                    break
-            self.n_most = max(self.n_most, len(held))
-            if not held:
-                return
-            request = held.pop(0)
-            yield Outcome(request=request, key=b"", answer=answer(request))
-
-
-BACKENDS = [(1, 1, True), (1, 1, False), (8, 8, False), (64, 16, True), (64, 16, False), (512, 512, False)]
+        super().__init__(ahead, piece, patient, answer)
 
 
 async def two_steps(source: Document, flow: Flow) -> list[Document]:

@@ -6,12 +6,13 @@ from itertools import islice
 
 import pytest
 
-from datagen.backends.base import Completion, Failure, Outcome, Request, Sampling
+from datagen.backends.base import Completion, Failure, Request, Sampling
 from datagen.contracts.records import Prompt
 from datagen.traces import Attempt
 from datagen.traces.n_samples import Config as NSamples
 from datagen.traces.n_samples import n_samples
 from datagen.traces.until_verified import Config, until_verified
+from tests.drawing import BACKENDS, Drawing
 
 MAX_ATTEMPTS = 5
 SAMPLING = Sampling(max_new_tokens=100)
@@ -32,38 +33,11 @@ def answer(request: Request) -> Completion | Failure:
     return Completion(text="7" if right else "8", n_completion_tokens=10, logprobs=[("7", 0.0)])
 
 
-class Backend:
-    """Draws as a real backend does, `ahead` requests before it gives an outcome, and in pieces of `piece`.
-
-    `patient` says whether it draws again after the requests ended, as openai_api does; other backends give what they
-    hold and are done.
-    """
+class Backend(Drawing):
+    """Gives the answers of this file."""
 
     def __init__(self, ahead: int, piece: int, patient: bool) -> None:
-        self.ahead, self.piece, self.patient = ahead, piece, patient
-        self.asked: list[Request] = []
-        self.n_calls = 0
-        self.answer = answer
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        self.n_calls += 1
-        held: list[Request] = []
-        drawn, ended = iter(requests), False
-        while True:
-            while len(held) < self.ahead and not ended:
-                batch = list(islice(drawn, self.piece))
-                held += batch
-                self.asked += batch
-                ended = not batch and not self.patient
-                if not batch:
-                    break
-            if not held:
-                return
-            request = held.pop(0)
-            yield Outcome(request=request, key=b"", answer=self.answer(request))
-
-
-BACKENDS = [(1, 1, True), (1, 1, False), (8, 8, False), (64, 16, True), (64, 16, False), (512, 512, False)]
+        super().__init__(ahead, piece, patient, answer)
 
 
 def attempts_of(config: Config, prompts: Iterable[Prompt], backend: Backend) -> list[Attempt]:
