@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
+from datagen.backends.sequence_classifiers import load_classifier, max_positions
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.errors import DataError, MissingError
 
@@ -70,8 +71,7 @@ def open_classifier(folder: Path, n_threads: int) -> Classifier:
             f"{folder}: its config.json does not say problem_type multi_label_classification; run train_encoder, "
             "or name another model"
         )
-    network = _whole(folder.name, folder)
-    tokenizer: Any = _of_architecture(folder.name, AutoTokenizer.from_pretrained, folder)
+    network, tokenizer = load_classifier(f"model {folder.name!r}", folder)
     if tokenizer.pad_token_id is None:
         raise MissingError(f"model {folder.name!r}: its tokenizer has no padding token; add pad_token to its config")
     stored: dict[str, Any] = getattr(config, "datastill", {})
@@ -98,7 +98,7 @@ def build(name: str, folder: Path, labels: Sequence[str], seed: int) -> tuple[An
     config: Any = _of_architecture(name, AutoConfig.from_pretrained, folder)
     if set(labels_of(config)) == set(labels):
         log.info("goes on with the %d classes that %s has", len(labels), name)
-        return _whole(name, folder), "kept"
+        return load_classifier(f"model {name!r}", folder)[0], "kept"
     had = f", in place of its {len(old)} other classes" if (old := labels_of(config)) else ""
     log.info("puts a new head of %d classes on %s%s", len(labels), name, had)
     torch.manual_seed(seed)  # also of what transformers draws where the base lacks it, such as a pooler
@@ -136,29 +136,6 @@ def labels_of(config: Any) -> list[str]:
     if config.problem_type != "multi_label_classification":
         return []
     return [config.id2label[i] for i in range(config.num_labels)]
-
-
-def max_positions(model: Any) -> int:
-    """Tokens that the encoder has positions for; RoBERTa's kind counts them from beyond the padding's."""
-    n = getattr(model.config, "max_position_embeddings", None) or 10**9
-    for module in model.modules():
-        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == n and module.padding_idx is not None:
-            return n - module.padding_idx - 1
-    return n
-
-
-def _whole(name: str, folder: Path) -> Any:
-    """The classifier in `folder` with all of its weights; transformers draws those that are missing, and only warns."""
-    network, info = _of_architecture(
-        name,
-        AutoModelForSequenceClassification.from_pretrained,
-        folder,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
-    if missing := sorted(info["missing_keys"]):
-        raise MissingError(f"model {name!r} lacks the weights {', '.join(missing)}; train it first")
-    return network
 
 
 def _of_architecture(name: str, load: Any, *arguments: Any, **options: Any) -> Any:

@@ -106,7 +106,8 @@ def fit(section: Mapping[str, Any], train: str, validation: str, checkpoints: st
     from transformers import AutoTokenizer
 
     from datagen.backends.embeddings import resolve_encoder
-    from trainers.classifier import build, labels_of, max_positions, start_at_shares
+    from datagen.backends.sequence_classifiers import max_positions
+    from trainers.classifier import build, labels_of, start_at_shares
     from trainers.text_pairs import stack_targets
 
     params = parse(section)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datagen.backends.sequence_classifiers import segments
 from datagen.contracts.records import Example
 from trainers.loop import micro_batches
 
@@ -38,12 +39,6 @@ class TextPair:
     def __len__(self) -> int:
         """Tokens, special ones included."""
         return len(self.tokens)
-
-
-def segments(row: Example) -> tuple[str, str | None]:
-    """First segment and second: (context and character, text), or the text alone."""
-    known = " ".join(part for part in (row.context, row.character) if part)
-    return (known, row.text) if known else (row.text, None)
 
 
 def encode(

@@ -13,8 +13,9 @@ from typing import Any
 
 from datagen.agreement.labels import Answers, Labels, LabelSet, NoAnswer
 from datagen.backends.models import Model
+from datagen.backends.sequence_classifiers import load_classifier, max_positions, segments
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.errors import DataError, MissingError
+from datagen.contracts.errors import DataError
 from datagen.contracts.records import Example
 
 BATCH_SIZE = 32
@@ -56,7 +57,7 @@ def classify(model: Model, rows: Sequence[Example], labels: Labels, threshold: f
     stored: dict[str, Any] = getattr(network.config, "datastill", None) or {}
     is_apart = network.config.problem_type == "multi_label_classification"
     thresholds = _thresholds(model, given, stored, threshold) if is_apart else None
-    max_tokens = stored.get("max_tokens") or min(tokenizer.model_max_length, _positions(network))
+    max_tokens = stored.get("max_tokens") or min(tokenizer.model_max_length, max_positions(network))
     encoded = [_encode(row, tokenizer, max_tokens) for row in rows]
     answers: list[LabelSet | NoAnswer] = [one if isinstance(one, NoAnswer) else frozenset() for one in encoded]
     order = sorted((i for i, one in enumerate(encoded) if isinstance(one, dict)), key=lambda i: _length(encoded[i]))
@@ -76,27 +77,7 @@ def classify(model: Model, rows: Sequence[Example], labels: Labels, threshold: f
 
 def _load(model: Model) -> tuple[Any, Any]:
     """Network and tokenizer."""
-    try:
-        import torch
-        from safetensors import SafetensorError
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-        from transformers.utils.logging import disable_progress_bar
-    except ModuleNotFoundError as error:
-        raise MissingError(f"classifier needs {error.name}: `pip install 'datastill[lm]'`") from None
-    disable_progress_bar()
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
-        loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-            model.folder, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise MissingError(
-            f"classifier {model.name!r} cannot be loaded; its folder needs a tokenizer and weights beside config.json: "
-            f"{' '.join(str(error).split())}"
-        ) from None
-    network, info = loaded
-    if missing := sorted(info["missing_keys"]):  # transformers draws them at random, and warns
-        raise MissingError(f"classifier {model.name!r} lacks the weights {', '.join(missing)}; train it first")
+    network, tokenizer = load_classifier(f"classifier {model.name!r}", model.folder)
     return network.to(device_type()).eval(), tokenizer
 
 
@@ -132,23 +113,18 @@ def _thresholds(model: Model, given: list[str], stored: dict[str, Any], threshol
     return {name: float(stored["thresholds"][name]) for name in given}
 
 
-def _positions(network: Any) -> int:
-    """Tokens that it has positions for; those that count them from beyond the padding's (RoBERTa) have two less."""
-    n = getattr(network.config, "max_position_embeddings", None) or 10**9
-    return n - 2 if network.config.model_type in ("roberta", "xlm-roberta", "camembert") else n
-
-
 def _encode(row: Example, tokenizer: Any, max_tokens: int) -> dict[str, list[int]] | NoAnswer:
-    known = " ".join(part for part in (row.context, row.character) if part)
-    pair = (known, row.text) if known else (row.text,)
-    whole = dict(tokenizer(*pair, verbose=False))
+    first, second = segments(row)
+    whole = dict(tokenizer(first, second, verbose=False))
     if _length(whole) <= max_tokens:
         return whole
     n_text = len(tokenizer(row.text, add_special_tokens=False, verbose=False)["input_ids"])
-    needed = n_text + tokenizer.num_special_tokens_to_add(pair=bool(known)) + bool(known)  # 1 token of the context
+    needed = (
+        n_text + tokenizer.num_special_tokens_to_add(pair=second is not None) + (second is not None)
+    )  # 1 token of the context
     if needed > max_tokens:
         return NoAnswer("too_long", f"the text needs {needed} tokens, the classifier reads {max_tokens}")
-    return dict(tokenizer(*pair, truncation="only_first", max_length=max_tokens))
+    return dict(tokenizer(first, second, truncation="only_first", max_length=max_tokens))
 
 
 def _length(encoded: Any) -> int:

@@ -349,16 +349,19 @@ class Accepted:
             found.append(None)
         return found
 
-    def nearest(self, vectors: "NDArray[np.float32]") -> list[tuple[str, float] | None]:
-        """For each row the accepted text with the greatest cosine, the first of equals; None where there is none."""
+    def nearest(self, vectors: "NDArray[np.float32]", block: int = _ACCEPTED_BLOCK) -> list[tuple[str, float] | None]:
+        """For each row the accepted text with the greatest cosine, the first of equals; None where there is none.
+
+        It is compared with `block` accepted texts at a time, which bounds the memory.
+        """
         import numpy as np
 
         if self._vectors is None:
             return [None] * len(vectors)
         best = np.full(len(vectors), -2, np.float32)
         which = np.zeros(len(vectors), np.int64)
-        for start in range(0, len(self._ids), _ACCEPTED_BLOCK):
-            cosines = vectors @ self._vectors[start : min(start + _ACCEPTED_BLOCK, len(self._ids))].T
+        for start in range(0, len(self._ids), block):
+            cosines = vectors @ self._vectors[start : min(start + block, len(self._ids))].T
             top = cosines.argmax(axis=1)
             value = cosines[np.arange(len(top)), top]
             better = value > best

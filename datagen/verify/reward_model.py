@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from datagen.backends.models import resolve_model
+from datagen.backends.sequence_classifiers import load_classifier
 from datagen.backends.transformers_models import TemplateError, chat_tokens, device_type, template_message
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.params import Params
@@ -78,31 +79,8 @@ class _Classifier:
     """The loaded model."""
 
     def __init__(self, config: Config) -> None:
-        try:
-            import torch
-            from safetensors import SafetensorError
-            from transformers import AutoModelForSequenceClassification, AutoTokenizer
-            from transformers.utils.logging import disable_progress_bar
-        except ModuleNotFoundError as error:
-            raise MissingError(f"reward_model needs {error.name}: `pip install 'datastill[lm]'`") from None
         model = resolve_model(config.reward_model, config.revision)
-        disable_progress_bar()
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(model.folder)
-            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                model.folder, dtype=getattr(torch, config.dtype), output_loading_info=True
-            )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise MissingError(
-                f"reward_model {config.reward_model!r} cannot be loaded as a sequence classifier; its folder needs a "
-                f"tokenizer and weights beside config.json: {' '.join(str(error).split())}"
-            ) from None
-        network, info = loaded
-        if missing := sorted(info["missing_keys"]):  # transformers draws them at random, and warns
-            raise MissingError(
-                f"reward_model {config.reward_model!r} lacks the weights {', '.join(missing)}; name a model that was "
-                "trained as a sequence classifier"
-            )
+        network, self._tokenizer = load_classifier(f"reward_model {config.reward_model!r}", model.folder, config.dtype)
         if config.layout == "chat" and not self._tokenizer.chat_template:
             raise MissingError(f"reward_model {config.reward_model!r} has no chat template; set layout=pair")
         self._network = network.to(device_type()).eval()

@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from datagen.backends.sequence_classifiers import max_positions
 from datagen.contracts.records import Example
 from tests.tiny_encoder import write_tiny_encoder
-from trainers.classifier import build, labels_of, max_positions, start_at_shares
+from trainers.classifier import build, labels_of, start_at_shares
 from trainers.text_pairs import TextPair, collate, encode, probabilities, stack_targets
 
 

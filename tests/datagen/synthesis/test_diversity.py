@@ -213,13 +213,12 @@ def test_what_is_accepted_is_that_of_every_pair(batch: int):
         assert one is None if expected[i] is None else f"'t{expected[i]}'" in str(one)
 
 
-def test_a_block_s_edge_is_no_edge(monkeypatch: pytest.MonkeyPatch):
+def test_a_block_s_edge_is_no_edge():
     """The nearest of several blocks is found, the first of equals."""
-    monkeypatch.setattr("datagen.synthesis.diversity._ACCEPTED_BLOCK", 4)
     accepted = Accepted(0.999)
     vectors = spread(11, 8)
     accepted.accept_all([(str(i), f"t{i}") for i in range(11)], vectors)
-    found = accepted.nearest(vectors)
+    found = accepted.nearest(vectors, block=4)
     assert [one and one[0] for one in found] == [str(i) for i in range(11)]
 
 
