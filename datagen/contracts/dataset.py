@@ -109,9 +109,9 @@ class DatasetWriter:
         """Put a row into a side table."""
         self._tables[table].add(row)
 
-    def attach(self, name: str, content: str) -> None:
-        """Put a text file beside the tables, such as a page; the manifest holds its hash."""
-        (self._writing / name).write_text(content, encoding="utf-8")
+    def attach(self, name: str, content: str | bytes) -> None:
+        """Put a file beside the tables, such as a page; the manifest holds its hash."""
+        (self._writing / name).write_bytes(content.encode() if isinstance(content, str) else content)
         self._attached.append(self._writing / name)
 
     def describe(self, **figures: Any) -> None:
