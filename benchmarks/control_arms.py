@@ -30,13 +30,13 @@ import polars as pl
 
 from datagen.backends.models import resolve_model
 from datagen.backends.transformers_models import end_tokens
+from datagen.contracts.checkpoint import checkpoint_key
 from datagen.contracts.dataset import DatasetWriter, content_hash, iterate, write_json
 from datagen.contracts.home import home
 from datagen.contracts.params import load_file, parse_assignments
 from datagen.contracts.records import Trace, trace_from_row
 from datagen.contracts.seeding import derive_seed
 from trainers.bootstrap import paired_bootstrap
-from trainers.checkpoint import checkpoint_key
 from trainers.supervised import Config, parse, select
 
 ARMS = ("verified", "equal_training_tokens", "equal_teacher_tokens", "all_answers")

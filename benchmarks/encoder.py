@@ -179,8 +179,8 @@ def _mean_difference(before: Sequence[Any], after: Sequence[Any], truth: Any) ->
 
 def _our_loop(folder: Path, rows: Sequence[Any], work: Path, n_threads: int) -> float:
     """Seconds of an epoch of our loop; loading the network is not counted."""
+    from datagen.contracts.checkpoint import Checkpoints
     from trainers import loop
-    from trainers.checkpoint import Checkpoints
     from trainers.classifier import build
     from trainers.encoders import loss_of
 

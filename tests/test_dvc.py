@@ -28,7 +28,7 @@ LOADED = """
 import importlib, json, sys
 module, section = sys.argv[1], json.loads(sys.argv[2])
 importlib.import_module(module).STAGE.parse(section)
-print(json.dumps([name for name in sys.modules if name.split(".")[0] in ("datagen", "trainers")]))
+print(json.dumps([name for name in sys.modules if name.split(".")[0] in ("datagen", "condense", "trainers")]))
 """
 
 
@@ -71,7 +71,7 @@ def files_of(module: str, section: dict[str, Any]) -> set[str]:
     roots = set(json.loads(printed))
     if "objective" in section:  # needs torch, so no `parse` loads it
         roots.add(f"trainers.objectives.{section['objective']}")
-    graph = grimp.build_graph("datagen", "trainers")
+    graph = grimp.build_graph("datagen", "condense", "trainers")
     names = roots.union(*map(graph.find_upstream_modules, roots))
     files = {ROOT / name.replace(".", "/") / "__init__.py" for name in names} | {
         (ROOT / name.replace(".", "/")).with_suffix(".py") for name in names
@@ -106,7 +106,7 @@ def test_a_stage_depends_on_no_code_that_it_does_not_import(stage: str, profile:
     code = {
         dep
         for dep in dependencies(profile)[stage]
-        if dep.endswith(".py") or dep.split("/")[0] in ("datagen", "trainers")
+        if dep.endswith(".py") or dep.split("/")[0] in ("datagen", "condense", "trainers")
     } - UNCONDITIONAL
     assert not {dep for dep in code if not any(file == dep or file.startswith(f"{dep}/") for file in files)}
 

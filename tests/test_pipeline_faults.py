@@ -142,7 +142,7 @@ def projects(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """Stage to the project just before it; `done` is the unbroken run."""
     folder = tmp_path_factory.mktemp("projects")
     project = Project(folder / "done")
-    for name in ("datagen", "trainers"):
+    for name in ("datagen", "condense", "trainers"):
         shutil.copytree(root / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (project.folder / ".dvc").mkdir()
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):

@@ -20,11 +20,16 @@ from datagen.listing import find_families
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
     file.relative_to(ROOT)
-    for package in ("datagen", "trainers", "tests", "benchmarks")
+    for package in ("datagen", "condense", "trainers", "tests", "benchmarks")
     for file in (ROOT / package).rglob("*.py")
 )
 METHODS = [(family, name) for family in find_families() for name in find_methods(family)]
 PROTOCOLS = {
+    "condense.coresets": ("condense.coresets", "CoresetMethod"),
+    "condense.experts": ("condense.experts", "ExpertMethod"),
+    "condense.images": ("condense.images", "ImagesMethod"),
+    "condense.nets": ("condense.nets", "Net"),
+    "condense.sources": ("condense.sources", "SourceMethod"),
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
     "datagen.filter": ("datagen.filter", "FilterMethod"),
     "datagen.narratives": ("datagen.narratives", "NarrativesMethod"),
@@ -38,6 +43,8 @@ PROTOCOLS = {
 }
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
+    "condense.condensed", "condense.images._learning", "condense.images._matching", "condense.nets",
+    "datagen.contracts.images",
     "datagen.agreement.figures", "datagen.agreement.statistics",
     "datagen.backends.decoding", "datagen.backends.embeddings", "datagen.backends.scoring",
     "datagen.contracts.signal_columns",
@@ -83,7 +90,9 @@ def test_a_method_has_the_family_s_signature(family: str, name: str):
     assert all(one.kind is one.KEYWORD_ONLY for one in list(parameters.values())[len(wanted) :])
 
 
-@pytest.mark.parametrize(("family", "name"), [(f, n) for f, n in METHODS if f.startswith("datagen.")])
+@pytest.mark.parametrize(
+    ("family", "name"), [(f, n) for f, n in METHODS if f.startswith(("datagen.", "condense.")) and f != "condense.nets"]
+)
 def test_a_method_has_a_config_that_names_it(family: str, name: str):
     """`method: Literal["name"]`, so that a manifest says which method made it."""
     key = "backend" if family == "datagen.backends" else "method"
@@ -106,7 +115,7 @@ def test_a_method_cites_its_source_and_has_a_test_and_a_row(family: str, name: s
 
 def test_methods_of_a_family_do_not_know_each_other():
     """But for the one that chooses among them row by row, and the one that starts the server which another asks."""
-    graph = grimp.build_graph("datagen", "trainers")
+    graph = grimp.build_graph("datagen", "condense", "trainers")
     modules = {f"{family}.{name}" for family, name in METHODS}
     known = {
         (method, other)
@@ -135,7 +144,7 @@ def test_a_file_is_short_and_finished(file: Path):
 def test_an_init_holds_no_logic():
     """A docstring, imports for a Protocol, and Protocols or records: nothing that runs."""
     for file in FILES:
-        if file.name == "__init__.py" and file.parts[0] in ("datagen", "trainers"):
+        if file.name == "__init__.py" and file.parts[0] in ("datagen", "condense", "trainers"):
             body = ast.parse((ROOT / file).read_text()).body
             for node in [node for node in body if isinstance(node, ast.If)]:  # imports that types alone need
                 assert (ast.unparse(node.test), node.orelse) == ("TYPE_CHECKING", []), file
@@ -147,7 +156,7 @@ def test_an_init_holds_no_logic():
 
 def test_the_core_needs_no_torch():
     """Every module that works on no tensors is imported in a process where no package of an extra can be."""
-    names = [module_name(file) for file in FILES if file.parts[0] in ("datagen", "trainers")]
+    names = [module_name(file) for file in FILES if file.parts[0] in ("datagen", "condense", "trainers")]
     torchless = [name for name in names if not any(name == t or name.startswith(f"{t}.") for t in TENSOR_MODULES)]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *torchless], cwd=ROOT, capture_output=True, text=True, check=False

@@ -64,7 +64,7 @@ def test_a_stage_depends_on_the_code_that_it_imports_and_on_no_other(stage: str)
     files = files_of(module, load_file(PARAMS)[argument(words, "--section", module.rpartition(".")[2])])
     ours = {posixpath.normpath(posixpath.join(FOLDER.as_posix(), dep)) for dep in deps}
     assert not {file for file in files if not any(file == dep or file.startswith(f"{dep}/") for dep in ours)}
-    code = {dep for dep in ours if dep.split("/")[0] in ("datagen", "trainers")} - UNCONDITIONAL
+    code = {dep for dep in ours if dep.split("/")[0] in ("datagen", "condense", "trainers")} - UNCONDITIONAL
     assert not {dep for dep in code if not any(file == dep or file.startswith(f"{dep}/") for file in files)}
 
 

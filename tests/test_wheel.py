@@ -34,13 +34,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_holds_the_packages_and_the_licence_alone(wheel: Path):
-    """Every file of the two packages, none of the tests; and no package of an extra among what the core needs."""
+    """Every file of the three packages, none of the tests; and no package of an extra among what the core needs."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = HeaderParser().parsestr(archive.read("datastill-0.1.0.dist-info/METADATA").decode())
-    tracked = run("git", "ls-files", "datagen", "trainers", cwd=ROOT).split()
+    tracked = run("git", "ls-files", "datagen", "condense", "trainers", cwd=ROOT).split()
     assert {name for name in names if ".dist-info/" not in name} >= set(tracked)
-    assert {name.split("/")[0] for name in names} == {"datagen", "trainers", "datastill-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"datagen", "condense", "trainers", "datastill-0.1.0.dist-info"}
     assert "datastill-0.1.0.dist-info/licenses/LICENSE" in names
     core = [one.split(";")[0].split(">")[0] for one in metadata.get_all("Requires-Dist") or [] if "extra ==" not in one]
     assert core == [

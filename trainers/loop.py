@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from pydantic import Field
 
 from datagen.backends.transformers_models import device_type
+from datagen.contracts.checkpoint import Checkpoints, interval_s
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
-from trainers.checkpoint import Checkpoints, interval_s
 
 if TYPE_CHECKING:  # a stage reads Config without torch
     import torch

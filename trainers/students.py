@@ -17,12 +17,12 @@ import polars as pl
 
 from datagen.backends.models import Model
 from datagen.backends.transformers_models import device_type
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.dataset import content_hash, replace_directory, write_json
 from datagen.contracts.errors import DataError
 from datagen.contracts.records import Rejection, to_row
 from datagen.contracts.stage import Progress, Run
 from trainers import loop
-from trainers.checkpoint import Checkpoints, checkpoint_key, code_hash
 from trainers.device import check_device, check_packages, n_processes
 from trainers.launch import launch
 from trainers.loop import Row, find_tracker
@@ -69,7 +69,7 @@ def train_once(run: Run, fit: str, base: str) -> dict[str, Any]:
         "section": section,
         "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
         "base": base,
-        "code": code_hash(_CODE / "datagen", _CODE / "trainers"),
+        "code": code_hash(*(_CODE / name for name in ("datagen", "condense", "trainers"))),
         "torch": version("torch"),
         "device": device_type(),
         "n_processes": processes,

@@ -25,7 +25,9 @@ def convnet(shape: tuple[int, int, int], n_classes: int, width: int, depth: int,
         padding = 3 if block == 0 and channels == 1 else 1
         size = [(pixels + 2 * padding - 2) // 2 for pixels in size]
         if min(size) < 1:
-            raise ParamsError(f"net: convnet{depth} pools {depth} times, images of {shape[1]} x {shape[2]} are too small")
+            raise ParamsError(
+                f"net: convnet{depth} pools {depth} times, images of {shape[1]} x {shape[2]} are too small"
+            )
         layers += [
             nn.Conv2d(channels, width, 3, padding=padding), normalisation(norm, width), nn.ReLU(), nn.AvgPool2d(2)
         ]  # fmt: skip

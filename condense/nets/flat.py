@@ -40,9 +40,7 @@ class FlatNet:
     def parts(self, parameters: Tensor) -> dict[str, Tensor]:
         """Views of (P,) by name, each of its parameter's shape."""
         views = parameters.split(self._sizes)
-        return {
-            name: view.view(shape) for name, view, shape in zip(self._names, views, self.shapes, strict=True)
-        }
+        return {name: view.view(shape) for name, view, shape in zip(self._names, views, self.shapes, strict=True)}
 
     def __call__(self, parameters: Tensor, images: Tensor) -> Tensor:
         """(B, classes) logits of (B, C, H, W)."""

@@ -39,7 +39,11 @@ def resnet18(shape: tuple[int, int, int], n_classes: int, width: int, depth: int
     """See `condense.nets.Net`; the depth is 18."""
     if depth:
         raise ParamsError(f"net: resnet18 has no other depth (got {depth})")
-    layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1, bias=False), normalisation(norm, width), nn.ReLU()]
+    layers: list[nn.Module] = [
+        nn.Conv2d(shape[0], width, 3, padding=1, bias=False),
+        normalisation(norm, width),
+        nn.ReLU(),
+    ]
     channels = width
     for stage in range(4):
         for block in range(N_BLOCKS):

@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -143,10 +144,11 @@ def check_images(path: Path, arrays: dict[str, Any]) -> ImageSet:
     if "jpeg" in arrays and "offset" in arrays:
         ends = np.asarray(arrays["offset"]).tolist()
         content = np.asarray(arrays["jpeg"], dtype=np.uint8)
-        files = [content[start:end].tobytes() for start, end in zip(ends, ends[1:], strict=False)]
+        files = [content[start:end].tobytes() for start, end in pairwise(ends)]
         arrays = arrays | {"image": np.stack([from_file(one, "RGB") for one in files])}
     if missing := [name for name in ("image", "label") if name not in arrays]:
-        raise DataError(f"{path}: has no array {' and no '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'none'}")
+        held = ", ".join(sorted(arrays)) or "none"
+        raise DataError(f"{path}: has no array {' and no '.join(missing)}; it holds {held}")
     pixels, labels = np.asarray(arrays["image"]), np.asarray(arrays["label"])
     if pixels.dtype != np.uint8:
         found = "with NaN or infinity" if pixels.dtype.kind == "f" and not np.isfinite(pixels).all() else ""
@@ -157,7 +159,7 @@ def check_images(path: Path, arrays: dict[str, Any]) -> ImageSet:
     if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
         raise DataError(f"{path}: label is {labels.dtype} of shape {labels.shape}; give {len(pixels)} whole numbers")
     n_classes = int(labels.max()) + 1
-    names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays else list(map(str, range(n_classes)))
+    names = [str(name) for name in arrays.get("class_names", range(n_classes))]
     if labels.min() < 0 or n_classes > len(names):
         raise DataError(f"{path}: labels run from {labels.min()} to {labels.max()}, with {len(names)} class names")
     ids = [f"{path.stem}-{i}" for i in range(len(pixels))]
@@ -173,7 +175,7 @@ def check_classes(images: ImageSet, path: Path, least: int) -> None:
     counts = np.bincount(images.labels, minlength=len(images.classes))
     for name, count in zip(images.classes, counts.tolist(), strict=True):
         if count < least:
-            raise DataError(f"{path}: class {name!r} has {count} images, {least} are needed; add some, or ask for fewer")
+            raise DataError(f"{path}: class {name!r} has {count} images and needs {least}; add some, or ask for fewer")
 
 
 def _read_dataset(path: Path) -> ImageSet:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
 
+from datagen.contracts.checkpoint import Checkpoints
 from datagen.contracts.errors import MissingError, ParamsError
-from trainers.checkpoint import Checkpoints
 from trainers.loop import Config, find_tracker, micro_batches, n_steps, rate_factor, train
 from trainers.objectives import SumCount
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash, interval_s
 from datagen.contracts.errors import LockedError, ParamsError
-from trainers.checkpoint import Checkpoints, checkpoint_key, code_hash, interval_s
 
 
 def save(checkpoints: Checkpoints, step: int) -> None:
