@@ -1,8 +1,10 @@
 """Condensing images: a method makes a few images that train students as many do; one file each.
 
+smooth_trajectory_matching  the same from smooth experts (AST), in each of whose parts it may be switched off
 trajectory_matching  students of the set follow experts' steps (MTT), with the exact gradient in constant memory
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,11 +53,9 @@ class Learner(Protocol):
     """A method at work. The stage owns the loop, its checkpoints and its end.
 
     Attributes:
-        state: all that a resumed run needs besides the task, the config and the iteration's number; `step` changes it.
         n_iterations: that `step` is called.
     """
 
-    state: "dict[str, Tensor]"
     n_iterations: int
 
     def step(self, iteration: int) -> float:
@@ -63,7 +63,15 @@ class Learner(Protocol):
         ...
 
     def result(self) -> Learned:
-        """The set as it is now."""
+        """A copy of the set as it is now."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs besides the task, the config and the iteration's number, for `torch.save`."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""Entry points of condensation, one stage a file."""
