@@ -109,19 +109,26 @@ class Variables:
     """The tensors that are learned, with their optimiser; the step size as its logarithm, so that it stays positive."""
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], rates: Mapping[str, float], optimizer: Literal["sgd", "adam"]
+        self,
+        tensors: Mapping[str, Tensor],
+        rates: Mapping[str, float],
+        optimizer: Literal["sgd", "adam"],
+        momenta: Mapping[str, float] | None = None,
     ) -> None:
         """Each tensor has a rate of its own; one of rate 0 stays as it is.
 
-        SGD has momentum 0.5 (section 4 of arXiv:2203.11932 and its code), Adam 0.5 and 0.9.
+        SGD has momentum 0.5 (section 4 of arXiv:2203.11932 and its code), unless `momenta` says another for a tensor;
+        Adam has 0.5 and 0.9.
         """
         self.tensors = {name: one.clone().requires_grad_() for name, one in tensors.items()}
-        groups = [{"params": [one], "lr": rates[name]} for name, one in self.tensors.items() if rates[name]]
-        self._optimizer: torch.optim.Optimizer = (
-            torch.optim.SGD(groups, lr=0.0, momentum=0.5)
-            if optimizer == "sgd"
-            else torch.optim.Adam(groups, betas=(0.5, 0.9))
-        )
+        learned = {name: one for name, one in self.tensors.items() if rates[name]}
+        groups: list[dict[str, Any]] = [{"params": [one], "lr": rates[name]} for name, one in learned.items()]
+        if optimizer == "sgd":
+            for name, group in zip(learned, groups, strict=True):
+                group["momentum"] = (momenta or {}).get(name, 0.5)
+            self._optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=0.0)
+        else:
+            self._optimizer = torch.optim.Adam(groups, betas=(0.5, 0.9))
 
     def __getitem__(self, name: str) -> Tensor:
         """One, without a gradient; later updates change it."""
@@ -159,7 +166,7 @@ class MatchingLearner:
         n_iterations: int,
         gradients: Callable[[int], tuple[Tensor, Mapping[str, Tensor]]],
     ) -> None:
-        """`variables` are `pixels`, `log_step_size` and perhaps `soft_labels`; `gradients` takes the iteration."""
+        """`variables` are `pixels`, and perhaps `log_step_size` and `soft_labels`; `gradients` takes the iteration."""
         self.n_iterations = n_iterations
         self._variables, self._labels, self._gradients = variables, labels, gradients
 
@@ -176,7 +183,7 @@ class MatchingLearner:
             pixels=copies["pixels"],
             labels=self._labels,
             soft_labels=copies.get("soft_labels"),
-            step_size=float(copies["log_step_size"].exp()),
+            step_size=float(copies["log_step_size"].exp()) if "log_step_size" in copies else None,
         )
 
     def state_dict(self) -> dict[str, Any]:
