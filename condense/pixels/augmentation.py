@@ -1,9 +1,9 @@
 """DSA: differentiable augmentation, so that gradients reach the image that was augmented.
 
-Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. 2021. arXiv:2102.08259; ranges and operations
-as in its code, which trajectory matching (arXiv:2203.11932) uses with other parameters for each image: one operation is
-drawn for a batch, its parameters for each image. Pixels from beyond an image's edge are 0, the mean of transformed images.
-Rotation is in coordinates of [-1, 1], so an image that is not square is sheared a little, as in that code.
+Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. 2021. arXiv:2102.08259; operations and
+ranges as in its code, used as in trajectory matching's (arXiv:2203.11932): one operation is drawn for a batch, its
+parameters for each image. Pixels from beyond an image's edge are 0, the mean of transformed images. Rotation is in
+coordinates of [-1, 1], so an image that is not square is sheared a little, as in that code.
 
 Axes: N images, C channels, H rows, W columns.
 """
@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from condense.pixels.strategy import Strategy
-
 FLIP_SHARE = 0.5
 MAX_SCALE = 1.2
 MAX_ROTATION = math.radians(15)
@@ -27,12 +25,12 @@ SATURATION = 2.0
 CONTRAST = 0.5
 
 
-def augment(images: Tensor, strategy: Strategy, seed: int) -> Tensor:
+def augment(images: Tensor, strategy: str, seed: int) -> Tensor:
     """The images, changed by one of the strategy's operations.
 
     Args:
         images: (N, C, H, W), transformed, of any float type and on any device; gradients flow to them.
-        strategy: names of operations, joined by underscores; `none` gives the images themselves.
+        strategy: a `condense.pixels.strategy.Strategy`, operations joined by underscores; `none` gives the images.
         seed: of all that is drawn: the same seed gives the same operation with the same parameters.
     """
     if strategy == "none":
@@ -68,11 +66,8 @@ def _crop(images: Tensor, generator: Generator) -> Tensor:
 
 def _cutout(images: Tensor, generator: Generator) -> Tensor:
     """A rectangle of half the height and width is 0; its middle is anywhere, so part of it may be outside."""
-    inside = [
-        _cut(size, len(images), generator).to(images.device) for size in images.shape[2:]
-    ]  # (N, H) and (N, W) bool
-    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    return images * ~hole
+    rows, columns = (_cut(size, len(images), generator).to(images.device) for size in images.shape[2:])
+    return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
 def _flip(images: Tensor, generator: Generator) -> Tensor:
@@ -101,10 +96,10 @@ _OPERATIONS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
 
 
 def _affine(images: Tensor, matrix: Tensor) -> Tensor:
-    """Bilinear samples at `matrix` (N, 4), row by row, times the coordinates; the identity leaves the images."""
+    """Bilinear samples at `matrix` (N, 4), row by row, times (x, y); -1 and 1 are the middles of the outer pixels."""
     theta = F.pad(matrix.view(-1, 2, 2), (0, 1))
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=True)
+    return F.grid_sample(images, grid, align_corners=True)
 
 
 def _uniform(images: Tensor, generator: Generator) -> Tensor:

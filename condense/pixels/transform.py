@@ -1,12 +1,12 @@
 """From pixels to what a net reads, and back for viewing. The transform is fitted once and travels with what it made.
 
 standard   each channel has mean 0 and standard deviation 1 over the images that it was fitted on
-zca        ZCA whitening: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009, appendix A; in the form
-           in which the trajectory matching papers (arXiv:2203.11932 and after) use it, kornia's ZCAWhitening
+zca        ZCA whitening: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009, appendix A; as the
+           trajectory matching papers (arXiv:2203.11932 and after) use it: kornia's ZCAWhitening, eps 0.1
 
 Whitening: x -> (x - mean) U (S + eps)^(-1/2) U', where U S U' is the unbiased covariance of pixels in [0, 1], flattened
-channel by channel. Departures: covariance and decomposition in float64, where kornia's are float32; the inverse is solved
-for when images are viewed instead of stored, so a transform is half as large.
+channel by channel. Departures: covariance and decomposition in float64, where kornia's are float32; the inverse is
+solved for when images are viewed instead of stored, so a transform is half as large.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,9 @@ class Transform:
             return cls(kind="standard", shape=shape, mean=arrays["mean"], scale=arrays["std"])
         if found == {"mean": (n_values,), "matrix": (n_values, n_values)}:
             return cls(kind="zca", shape=shape, mean=arrays["mean"], scale=arrays["matrix"])
-        raise DataError(f"transform: {found} fits no images of {_named(shape)}; give the file that was written for them")
+        raise DataError(
+            f"transform: {found} fits no images of {_named(shape)}; give the file that was written for them"
+        )
 
     def arrays(self) -> dict[str, Floats]:
         """What must be kept of it: `mean`, and `std` or `matrix`."""
@@ -109,10 +111,14 @@ def fit_transform(images: ImageSet, kind: Kind) -> Transform:
         mean, scale = _channel_figures(images.pixels)
         if not scale.all():
             channel = int(np.flatnonzero(scale == 0)[0])
-            raise DataError(f"images: channel {channel} has one value in all pixels of all images; nothing can be learned")
+            raise DataError(
+                f"images: channel {channel} has one value in all pixels of all images; nothing can be learned"
+            )
     else:
         if len(images) < 2:
-            raise DataError(f"images: whitening needs 2 or more, there are {len(images)}; add some, or transform=standard")
+            raise DataError(
+                f"images: whitening needs 2 or more, there are {len(images)}; add some, or transform=standard"
+            )
         mean, scale = _whitening(images.pixels)
     return Transform(kind=kind, shape=images.shape, mean=mean.astype(np.float32), scale=scale.astype(np.float32))
 
