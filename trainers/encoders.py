@@ -70,7 +70,7 @@ class Steps(loop.Config):
     batch_size: int = Field(32, ge=1)
     micro_batch_tokens: int = Field(1024, ge=1)
     learning_rate: float = Field(4e-4, gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: loop.Schedule = "linear"
     weight_decay: float = Field(0.01, ge=0)
 
 

@@ -5,9 +5,13 @@ processes, and divides the gradient once, so a step is the same for any split of
 (seed, epoch, step), so a run that was killed ends where an unbroken one ends: bit for bit on the CPU, for one number
 of threads and processes.
 
-Optimiser: AdamW, Loshchilov, Hutter. Decoupled Weight Decay Regularization. 2017. arXiv:1711.05101.
+Optimiser: AdamW, Loshchilov, Hutter. Decoupled Weight Decay Regularization. 2017. arXiv:1711.05101; or SGD with
+momentum, Sutskever et al. On the importance of initialization and momentum in deep learning. ICML 2013, in torch's form
+(the rate outside the momentum), its weight decay a part of the gradient.
 Schedule: linear warm-up (Goyal et al. 2017, arXiv:1706.02677), then constant, linear or cosine
-(Loshchilov, Hutter. SGDR. 2016. arXiv:1608.03983, equation 5 without restarts).
+(Loshchilov, Hutter. SGDR. 2016. arXiv:1608.03983, equation 5 without restarts), or a step: a tenth of the rate in the
+second half, as students of condensed images are trained (Cazenavette et al. 2022, arXiv:2203.11932, in its code; there
+the momentum starts anew at the step, here it goes on).
 """
 
 import contextlib
@@ -21,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, interval_s
@@ -37,6 +41,7 @@ if TYPE_CHECKING:  # a stage reads Config without torch
     from trainers.objectives import SumCount
 
 Row = TypeVar("Row", bound=Sized)
+Schedule = Literal["constant", "linear", "cosine", "step"]
 TRACKERS = ("trackio", "wandb", "mlflow")
 
 log = logging.getLogger(__name__)
@@ -48,7 +53,8 @@ class Config(Params):
     A step takes `batch_size` rows; `micro_batch_tokens` (padding included) bounds how many go through the network at
     once, and no result depends on it but by rounding. `warmup_share` is the share of the steps during which the rate
     rises to `learning_rate`. `precision` bfloat16 is autocast over float32 weights. `n_threads` counts on the CPU only,
-    where rounding depends on it.
+    where rounding depends on it. `momentum` is of sgd; adamw has its own. A gradient longer than `max_gradient_norm` is
+    cut to it, null leaves every gradient as it is.
     """
 
     epochs: int = Field(3, ge=1)
@@ -56,13 +62,22 @@ class Config(Params):
     batch_size: int = Field(16, ge=1)
     micro_batch_tokens: int = Field(2048, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup_share: float = Field(0.1, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
-    max_gradient_norm: float = Field(1.0, gt=0)
+    max_gradient_norm: float | None = Field(1.0, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     n_threads: int = Field(2, ge=1)
     seed: int = 0
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", json_schema_extra={"unless_default": True})
+    momentum: float = Field(0.0, ge=0, lt=1, json_schema_extra={"unless_default": True})
+
+    @field_validator("momentum")
+    @classmethod
+    def _is_of_sgd(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("optimizer") == "adamw":
+            raise ValueError("adamw has momentum of its own; set optimizer=sgd, or leave momentum out")
+        return value
 
 
 def train(
@@ -92,10 +107,7 @@ def train(
     if device_type() == "cpu":
         torch.set_num_threads(config.n_threads)
     accelerator = _accelerator(config)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    network, optimizer = accelerator.prepare(model.train(), optimizer)
+    network, optimizer = accelerator.prepare(model.train(), _optimizer(model, config))
     records = _resume(accelerator, checkpoints)
     plan = list(_steps(config, len(rows)))
     for record in records:
@@ -142,6 +154,8 @@ def rate_factor(step: int, n_steps: int, config: Config) -> float:
             return remaining
         case "cosine":
             return 0.5 * (1 - math.cos(math.pi * remaining))
+        case "step":
+            return 1.0 if remaining > 0.5 else 0.1
 
 
 def micro_batches(rows: Sequence[Row], max_tokens: int, n_processes: int) -> list[list[list[Row]]]:
@@ -179,6 +193,19 @@ def _steps(config: Config, n_rows: int) -> Iterator[tuple[int, list[int]]]:
             yield epoch, order[start : start + config.batch_size]
 
 
+def _optimizer(model: "torch.nn.Module", config: Config) -> "torch.optim.Optimizer":
+    import torch
+
+    parameters, decay = model.parameters(), config.weight_decay
+    match config.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=decay, fused=True)
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=decay, fused=True
+            )
+
+
 def _step(
     accelerator: "Accelerator",
     network: Any,
@@ -207,7 +234,8 @@ def _step(
     for parameter in network.parameters():
         if parameter.grad is not None:
             parameter.grad.mul_(accelerator.num_processes / count)  # processes' gradients come as their mean
-    norm = cast("torch.Tensor", accelerator.clip_grad_norm_(network.parameters(), config.max_gradient_norm))
+    longest = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
+    norm = cast("torch.Tensor", accelerator.clip_grad_norm_(network.parameters(), longest))
     optimizer.step()
     optimizer.zero_grad()
     return loss_sum / count, float(norm), int(count)

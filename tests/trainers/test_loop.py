@@ -14,6 +14,7 @@ from pytest import approx
 
 from datagen.contracts.checkpoint import Checkpoints
 from datagen.contracts.errors import MissingError, ParamsError
+from datagen.contracts.params import validate
 from trainers.loop import Config, find_tracker, micro_batches, n_steps, rate_factor, train
 from trainers.objectives import SumCount
 
@@ -60,6 +61,33 @@ def test_a_step_is_adamw_on_the_mean_over_all_points(tmp_path: Path):
     assert records[0]["count"] == len(x)
     assert network.weight.item() == approx(-0.01 * math.copysign(1, slope), rel=1e-6)
     assert network.bias.item() == approx(-0.01 * math.copysign(1, offset), rel=1e-6)
+
+
+def test_sgd_by_hand(tmp_path: Path):
+    """Two steps on (w - 3)**2: the momentum, the decay inside the gradient, the rate outside both; nothing is cut."""
+    rows = [Points([1.0], [3.0])]
+    network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    torch.nn.init.constant_(network.weight, 0.5)
+    of_sgd = config(
+        optimizer="sgd", momentum=0.9, weight_decay=0.2, learning_rate=0.1, schedule="constant", warmup_share=0,
+        max_gradient_norm=None, batch_size=1, epochs=2,
+    )  # fmt: skip
+    records = train(network, rows, squares, of_sgd, Checkpoints(tmp_path))
+    weight, velocity = 0.5, 0.0
+    for record in records:
+        assert record["gradient_norm"] == approx(abs(2 * (weight - 3)), rel=1e-12)
+        velocity = 0.9 * velocity + 2 * (weight - 3) + 0.2 * weight
+        weight -= 0.1 * velocity
+    assert network.weight.item() == approx(weight, rel=1e-12)
+
+
+def test_what_came_later_is_in_no_manifest_unless_it_is_used():
+    """The parameters of an earlier version, as a manifest holds them; momentum without sgd is refused."""
+    assert {"optimizer", "momentum"}.isdisjoint(validate({}, Config).values())
+    used = validate({"optimizer": "sgd", "momentum": 0.9, "max_gradient_norm": None}, Config).values()
+    assert (used["optimizer"], used["momentum"], used["max_gradient_norm"]) == ("sgd", 0.9, None)
+    with pytest.raises(ParamsError, match=r"momentum: .*set optimizer=sgd.*\(got 0.9\)"):
+        validate({"momentum": 0.9}, Config)
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [1, 3, 7])
@@ -126,6 +154,7 @@ def test_micro_batches_part_the_rows(lengths: list[int], max_tokens: int, n_proc
         ("constant", [0.5, 1, 1, 1, 1, 1]),
         ("linear", [0.5, 1, 1, 0.75, 0.5, 0.25]),
         ("cosine", [0.5, 1, 1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]),
+        ("step", [0.5, 1, 1, 1, 0.1, 0.1]),
     ],
 )
 def test_schedules_by_hand(schedule: Any, expected: list[float]):
