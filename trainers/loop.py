@@ -107,7 +107,8 @@ def train(
     if device_type() == "cpu":
         torch.set_num_threads(config.n_threads)
     accelerator = _accelerator(config)
-    network, optimizer = accelerator.prepare(model.train(), _optimizer(model, config))
+    network, prepared = accelerator.prepare(model.train(), _optimizer(model, config))
+    optimizer = prepared.optimizer  # the wrapper looks for packages at every step
     records = _resume(accelerator, checkpoints)
     plan = list(_steps(config, len(rows)))
     for record in records:
@@ -115,7 +116,7 @@ def train(
         advance(record)
     saved = time.monotonic()
     for step, (epoch, chosen) in enumerate(plan[len(records) :], start=len(records)):
-        torch.manual_seed(derive_seed(config.seed, "noise", step, accelerator.process_index))
+        _seed_noise(derive_seed(config.seed, "noise", step, accelerator.process_index))
         rate = config.learning_rate * rate_factor(step, len(plan), config)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -191,6 +192,16 @@ def _steps(config: Config, n_rows: int) -> Iterator[tuple[int, list[int]]]:
                 return
             left -= 1
             yield epoch, order[start : start + config.batch_size]
+
+
+def _seed_noise(seed: int) -> None:
+    """`torch.manual_seed`, without the traceback that it formats for each kind of device that is not in use."""
+    import torch
+
+    if device_type() == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _optimizer(model: "torch.nn.Module", config: Config) -> "torch.optim.Optimizer":
