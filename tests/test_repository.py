@@ -44,6 +44,7 @@ PROTOCOLS = {
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
     "condense.condensed", "condense.images._learning", "condense.images._matching", "condense.nets",
+    "condense.images._aligned", "condense.images._characteristic", "condense.images._embedding", "condense.images._patches",
     "datagen.contracts.images",
     "datagen.agreement.figures", "datagen.agreement.statistics",
     "datagen.backends.decoding", "datagen.backends.embeddings", "datagen.backends.scoring",
@@ -52,6 +53,7 @@ TENSOR_MODULES = {
     "datagen.filter._shingles",
     "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches", "trainers.bootstrap",
     "trainers.class_figures", "trainers.classifier", "trainers.text_pairs",
+    "trainers.comparison", "trainers.comparison_figures", "trainers.protocol_bench", "trainers.protocol_figures",
     "trainers.objectives", "trainers.teachers.cached",
 }  # fmt: skip
 

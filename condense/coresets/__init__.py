@@ -35,9 +35,7 @@ class Candidates:
 class CoresetMethod(Protocol):
     """The function that a method module is named after."""
 
-    def __call__(
-        self, config: Any, candidates: Candidates, sizes: Sequence[int], *, seed: int
-    ) -> "NDArray[np.int64]":
+    def __call__(self, config: Any, candidates: Candidates, sizes: Sequence[int], *, seed: int) -> "NDArray[np.int64]":
         """Positions of the chosen rows among the candidates, class by class, no row twice.
 
         A class is chosen for itself: neither its rows nor its seed depend on the others.

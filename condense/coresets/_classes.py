@@ -29,7 +29,7 @@ def by_class(candidates: Candidates, sizes: Sequence[int]) -> "Iterator[tuple[in
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise DataError(f"candidates: features of row {row} hold NaN or infinity; leave the row out")
-    if len(labels) and not (0 <= labels.min() and labels.max() < len(sizes)):
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(sizes)):
         raise DataError(f"candidates: labels run from {labels.min()} to {labels.max()}; there are {len(sizes)} sizes")
     counts = np.bincount(labels, minlength=len(sizes)).tolist()
     for label, (count, size) in enumerate(zip(counts, sizes, strict=True)):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+READS_TRAINING = True  # so that whoever gives candidates knows that `correct` is needed
 MIN_EPOCHS = 2  # an event lies between two
 
 

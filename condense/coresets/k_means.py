@@ -9,7 +9,7 @@ Source: the baseline is nobody's in particular; a centre itself would be no real
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -42,16 +42,15 @@ def k_means(config: Config, candidates: Candidates, sizes: Sequence[int], *, see
     )
 
 
-def _nearest(
-    features: "NDArray[np.floating]", n_centres: int, n_restarts: int, seed: int
-) -> "NDArray[np.int64]":
+def _nearest(features: "NDArray[np.floating]", n_centres: int, n_restarts: int, seed: int) -> "NDArray[np.int64]":
     import numpy as np
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     features = features.astype(np.float64)
-    clusters = KMeans(n_centres, n_init=n_restarts, random_state=seed % 2**32)
+    make: Any = KMeans  # its types are guessed from defaults
+    clusters = make(n_centres, n_init=n_restarts, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal rows share centres, and are paired all the same
         distances = clusters.fit(features).transform(features)

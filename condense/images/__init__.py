@@ -1,5 +1,9 @@
 """Condensing images: a method makes a few images that train students as many do; one file each.
 
+characteristic_function_matching  embeddings are distributed as the real images' are (NCFM)
+difficulty_aligned  students follow the part of the experts' training that fits the set's size; soft labels (DATM)
+distribution_matching  embeddings of untrained networks have the real images' means (DM)
+realistic_patches  the crops of real images that an expert knows best, put together as images (RDED)
 smooth_trajectory_matching  the same from smooth experts (AST), in each of whose parts it may be switched off
 trajectory_matching  students of the set follow experts' steps (MTT), with the exact gradient in constant memory
 """

@@ -33,7 +33,7 @@ def window(config: "Config", iteration: int) -> range:
 
 
 def rightly_predicted(task: Task, experts: Trajectories) -> list[int]:
-    """Positions of `images_per_class` images of each class that an expert classifies rightly at the end of its training.
+    """Positions of `images_per_class` images of each class that an expert classifies rightly after its last epoch.
 
     Images are drawn at random among those that the first expert gets right; where these are too few, the second is
     asked about the others, and so on.

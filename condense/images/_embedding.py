@@ -1,4 +1,4 @@
-"""What methods that match embeddings share: real batches, one augmentation for real and condensed images, classes apart.
+"""What methods that match embeddings share: real batches, one augmentation for both sides, classes apart.
 
 Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. 2021. arXiv:2102.08259, section 3.2, for the
 augmentation: its parameters are the same for every image of both batches, so that the batches stay comparable.

@@ -3,8 +3,8 @@
 Guo et al. Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching. 2023. arXiv:2310.05773,
 section 3. Early epochs teach easy patterns, which few images can hold, late ones hard patterns, for many images: so a
 segment starts in a window of epochs, whose end moves up while the set is learned. Images start as real ones that an
-expert classifies rightly, soft labels as the experts' logits on them. Defaults are the authors' settings for CIFAR-10 at
-10 images per class (https://github.com/NUS-HPC-AI-Lab/DATM).
+expert classifies rightly, soft labels as the experts' logits on them. Defaults are the authors' settings for CIFAR-10
+at 10 images per class (https://github.com/NUS-HPC-AI-Lab/DATM).
 
 Departures: as in trajectory_matching, the exact gradient and the logarithm of the step size; the mean over the
 iterations, of FTD (arXiv:2211.11004), is taken of soft labels and step size as well as of pixels.

@@ -1,9 +1,9 @@
 """Distribution matching (DM): embeddings of condensed images have the mean of the real ones', in untrained networks.
 
-Zhao, Bilen. Dataset Condensation with Distribution Matching. 2021. arXiv:2110.04181, equation 5 and algorithm 1: in each
-iteration a network with new random weights, and for each class the squared distance between the mean embeddings of a
-real batch and of the condensed images, both augmented alike. Needs no experts. Defaults are the authors' command line
-(https://github.com/VICO-UoE/DatasetCondensation).
+Zhao, Bilen. Dataset Condensation with Distribution Matching. 2021. arXiv:2110.04181, equation 5 and algorithm 1: in
+each iteration a network with new random weights, and for each class the squared distance between the mean embeddings
+of a real batch and of the condensed images, both augmented alike. Needs no experts. Defaults are the authors' command
+line (https://github.com/VICO-UoE/DatasetCondensation).
 
 Departure: networks with batch normalisation, for which the authors embed all classes at once, are refused.
 """

@@ -36,7 +36,7 @@ class Config(Params):
 
 
 def realistic_patches(config: Config, task: Task) -> Learner:
-    """See `condense.images.ImagesMethod`; each iteration makes the images of one class, its loss is their patches' mean.
+    """See `condense.images.ImagesMethod`; an iteration makes the images of one class; its loss is their patches' mean.
 
     The expert is the first one, at the end of its training.
 
