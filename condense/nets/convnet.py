@@ -3,7 +3,8 @@
 Gidaris, Komodakis. Dynamic Few-Shot Visual Learning without Forgetting. 2018. arXiv:1804.09458; in the form in which
 Zhao, Mopuri, Bilen (arXiv:2006.05929) and all trajectory matching papers condense with it: instance normalisation with
 learned scale and shift, so that all state is in the parameters. Depth 3 and width 128 is theirs for 32 x 32 images.
-A grey image is padded by 3 in the first layer, as in the published code.
+A grey image of 28 x 28 is padded by 3 in the first layer, to 32 x 32, as in the published code, which does so with every
+grey image.
 """
 
 from collections import OrderedDict
@@ -22,7 +23,7 @@ def convnet(shape: tuple[int, int, int], n_classes: int, width: int, depth: int,
     channels, *size = shape
     layers: list[nn.Module] = []
     for block in range(depth):
-        padding = 3 if block == 0 and channels == 1 else 1
+        padding = 3 if block == 0 and shape == (1, 28, 28) else 1
         size = [(pixels + 2 * padding - 2) // 2 for pixels in size]
         if min(size) < 1:
             raise ParamsError(

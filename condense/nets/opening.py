@@ -43,8 +43,10 @@ def parse_net(name: str, key: str = "net") -> NetName:
         raise ParamsError(f"{key}: expected NAME[DEPTH][-NORM][:WIDTH], such as convnet3-batch:64 (got {name!r})")
     method, norm, width = match.groups()
     methods, depth = find_methods("condense.nets"), 0
-    if method not in methods and (numbered := re.fullmatch(r"([a-z_]+?)(\d+)", method)):
-        method, depth = numbered[1], int(numbered[2])
+    if method not in methods:
+        numbered = re.fullmatch(r"([a-z_]+?)(\d+)", method)
+        if numbered and numbered[1] in methods:
+            method, depth = numbered[1], int(numbered[2])
     if method not in methods:
         raise ParamsError(f"{key}: no net {method!r}; there are {', '.join(methods)}")
     if norm is not None and norm not in NORMS:

@@ -33,7 +33,7 @@ def experts(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two experts of six epochs on them."""
     folder = tmp_path_factory.mktemp("experts")
     out = folder / "experts"
-    settings = ["net=convnet2", "width=4", "n_trajectories=2", "epochs=6", "learning_rate=0.05", "batch_size=64",
+    settings = ["net=convnet2", "width=4", "n_trajectories=2", "epochs=6", "learning_rate=0.2", "batch_size=32",
                 "augmentation=none", "n_threads=1", "seed=0"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATASTILL_HOME", str(folder / "home"))

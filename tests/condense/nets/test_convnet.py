@@ -13,10 +13,10 @@ def test_parameters_of_the_papers_networks():
         assert sum(one.numel() for one in net.parameters()) == expected
 
 
-def test_a_grey_image_is_padded_as_the_papers_code_does():
-    """8 + 2 x 3 - 2 = 12, halved 6, halved 3: 16 x 9 features; a colour image has 8, 4, 2: 16 x 4."""
-    for channels, features in ((1, 144), (3, 64)):
-        head = open_net("convnet2", (channels, 8, 8), 10, width=16, seed=0).get_submodule("head")
+def test_an_mnist_image_is_padded_to_32_as_the_papers_code_does():
+    """28 + 2 x 3 - 2 = 32, halved to 16 and 8: 16 x 64 features; 8 x 8 is halved to 4 and 2: 16 x 4."""
+    for size, features in ((28, 1024), (8, 64)):
+        head = open_net("convnet2", (1, size, size), 10, width=16, seed=0).get_submodule("head")
         assert head.weight.shape == (10, features)
 
 
