@@ -44,7 +44,8 @@ PROTOCOLS = {
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
     "condense.condensed", "condense.images._learning", "condense.images._matching", "condense.nets",
-    "condense.images._aligned", "condense.images._characteristic", "condense.images._embedding", "condense.images._patches",
+    "condense.images._aligned", "condense.images._characteristic", "condense.images._embedding",
+    "condense.images._patches",
     "datagen.contracts.images",
     "datagen.agreement.figures", "datagen.agreement.statistics",
     "datagen.backends.decoding", "datagen.backends.embeddings", "datagen.backends.scoring",
