@@ -1,0 +1,166 @@
+"""How students of images are trained, whoever compares them: the steps, the loss of a batch, what a student gets right.
+
+As trajectory matching evaluates (Cazenavette et al. 2022, arXiv:2203.11932, in its code): SGD with momentum 0.9 and
+weight decay 5e-4, a tenth of the rate in the second half, batches of 256, and DSA (arXiv:2102.08259) on every batch.
+Departures: `n_steps` counts optimiser steps, so that sets of any size train as long; the last step is judged, and
+nothing is chosen by it.
+
+Axes: N images, C channels, H rows, W columns, K classes.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from condense.pixels.strategy import Strategy
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.params import Params
+from datagen.contracts.seeding import derive_seed
+from trainers import loop
+
+if TYPE_CHECKING:  # a stage reads Steps without torch
+    import torch
+    from numpy.typing import NDArray
+
+    from condense.condensed import CondensedSet
+    from condense.pixels.transform import Transform
+    from datagen.contracts.images import ImageSet
+    from trainers.objectives import SumCount
+
+_BATCH = 1024  # images that are judged at once
+
+
+class Steps(Params):
+    """How students of images are trained.
+
+    Attributes:
+        n_steps: of the optimiser, whatever the number of images.
+        batch_size: images a step; all of them where there are fewer.
+        augmentation: of every batch, see `condense.pixels.augmentation`; of several processes each draws its own.
+        momentum: of SGD.
+        weight_decay: of SGD, a part of the gradient.
+        schedule: as the loop's.
+        warmup_share: likewise.
+        precision: likewise.
+        n_threads: on the CPU, where rounding depends on it.
+        seed: of initial weights, order and augmentation.
+    """
+
+    n_steps: int = Field(1000, ge=1)
+    batch_size: int = Field(256, ge=1)
+    augmentation: Strategy = "color_crop_cutout_flip_scale_rotate"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: loop.Schedule = "step"
+    warmup_share: float = Field(0.0, ge=0, le=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    n_threads: int = Field(2, ge=1)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an image stands in its set: a row of the loop, which counts one."""
+
+    at: int
+
+    def __len__(self) -> int:
+        """One image."""
+        return 1
+
+
+def loop_config(steps: Steps, n_images: int, learning_rate: float, seed: int) -> loop.Config:
+    """The loop's own Config: so many epochs that there are `n_steps`, a batch in one piece, no gradient cut."""
+    return loop.Config(
+        epochs=math.ceil(steps.n_steps / math.ceil(n_images / steps.batch_size)),
+        max_steps=steps.n_steps,
+        batch_size=steps.batch_size,
+        micro_batch_tokens=steps.batch_size,
+        learning_rate=learning_rate,
+        optimizer="sgd",
+        momentum=steps.momentum,
+        weight_decay=steps.weight_decay,
+        schedule=steps.schedule,
+        warmup_share=steps.warmup_share,
+        max_gradient_norm=None,
+        precision=steps.precision,
+        n_threads=steps.n_threads,
+        seed=seed,
+    )
+
+
+def fresh_net(name: str, shape: tuple[int, int, int], n_classes: int, width: int, seed: int) -> "torch.nn.Module":
+    """A student of `seed` before it learns: the same initial weights for every set."""
+    from condense.nets.opening import open_net
+
+    return open_net(name, shape, n_classes, width=width, seed=derive_seed(seed, "student"))
+
+
+def on_device(images: "CondensedSet", *, hard: bool) -> "tuple[torch.Tensor, torch.Tensor]":
+    """(N, C, H, W) images and their targets: (N,) labels, or (N, K) probabilities where there are soft labels."""
+    import torch
+
+    pixels = torch.from_numpy(images.pixels).to(device_type())
+    if hard or images.soft_labels is None:
+        return pixels, torch.from_numpy(images.labels).to(pixels.device)
+    return pixels, torch.from_numpy(images.soft_labels).to(pixels.device).softmax(dim=1)
+
+
+def loss_of(
+    images: "torch.Tensor", targets: "torch.Tensor", augmentation: Strategy, teacher: "torch.nn.Module | None" = None
+) -> "Callable[[torch.nn.Module, Sequence[Position], torch.device], SumCount]":
+    """Cross-entropy of some images, augmented, for the loop.
+
+    Args:
+        images: (N, C, H, W).
+        targets: (N,) labels, or (N, K) probabilities.
+        augmentation: its draws are those of the step's noise, so equal steps of equal seeds see equal images.
+        teacher: whose probabilities for the augmented images take the place of `targets`; not trained.
+    """
+    import torch
+    from torch.nn import functional
+
+    from condense.pixels.augmentation import augment
+    from trainers.objectives import SumCount
+
+    def loss(network: torch.nn.Module, rows: Sequence[Position], device: torch.device) -> "SumCount":
+        at = torch.tensor([row.at for row in rows], device=images.device)
+        seen = augment(images[at], augmentation, torch.initial_seed())
+        if teacher is None:
+            wanted = targets[at]
+        else:
+            with torch.no_grad():
+                wanted = teacher(seen).softmax(dim=1)
+        return SumCount(
+            functional.cross_entropy(network(seen).float(), wanted, reduction="sum"),
+            torch.tensor(len(rows), device=device),
+        )
+
+    return loss
+
+
+def accuracy(net: "torch.nn.Module", images: "torch.Tensor", labels: "torch.Tensor") -> float:
+    """Share of the images whose greatest logit is their label's."""
+    return float((logits_of(net, images).argmax(dim=1) == labels).float().mean())
+
+
+def logits_of(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    """(N, K) of images as they are, without augmentation."""
+    import torch
+
+    net.eval()
+    with torch.no_grad():
+        return torch.cat([net(some) for some in images.split(_BATCH)])
+
+
+def real_set(images: "ImageSet", transform: "Transform", soft_labels: "NDArray[Any] | None" = None) -> "CondensedSet":
+    """Real images as a set that students learn from."""
+    from condense.condensed import CondensedSet
+
+    return CondensedSet(
+        pixels=transform.apply(images.pixels), labels=images.labels, soft_labels=soft_labels, transform=transform,
+        classes=images.classes, raw=images.pixels,
+    )  # fmt: skip

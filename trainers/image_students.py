@@ -1,0 +1,225 @@
+"""Image students: fresh nets learn from a condensed set or from real images, and are judged on images they never saw.
+
+How they are trained: `trainers.image_steps`; at the set's own step size, as trajectory matching evaluates (Cazenavette
+et al. 2022, arXiv:2203.11932, in its code).
+"""
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import Field, PositiveFloat
+
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.dataset import content_hash, write_json
+from datagen.contracts.errors import DataError
+from datagen.contracts.params import Params, Parts, validate
+from datagen.contracts.seeding import derive_seed
+from trainers.image_steps import (
+    Position,
+    Steps,
+    accuracy,
+    fresh_net,
+    loop_config,
+    loss_of,
+    on_device,
+    real_set,
+)
+from trainers.students import train_shown
+
+if TYPE_CHECKING:  # a stage reads Config without torch
+    import torch
+
+    from condense.condensed import CondensedSet
+    from condense.pixels.transform import Transform
+    from datagen.contracts.images import ImageSet
+
+STAGE = "train_image"
+STEP_SIZE = 0.01  # of images that have none of their own: what trajectory matching starts from
+
+log = logging.getLogger(__name__)
+
+
+class Config(Params):
+    """Who learns.
+
+    Attributes:
+        net: as `condense.nets.opening` reads it.
+        width: where the net's name has none.
+        seeds: students, each with initial weights and an order of its own.
+        learning_rate: a number, or the images' own step size; 0.01 where they have none.
+        labels: `of_images` are the set's soft labels where it has some, `hard` never.
+    """
+
+    net: str = "convnet3"
+    width: int = Field(128, ge=1)
+    seeds: int = Field(5, ge=1)
+    learning_rate: PositiveFloat | Literal["of_images"] = "of_images"
+    labels: Literal["of_images", "hard"] = "of_images"
+
+
+def parse(section: Mapping[str, Any]) -> Parts:
+    """A section against every Config of image students."""
+    return validate(section, Config, Steps)
+
+
+def read_set(path: Path) -> "CondensedSet":
+    """A condensed set, or an image set with the standard transform of its own images.
+
+    Raises:
+        DataError: neither.
+    """
+    from condense.condensed import is_condensed, read_condensed
+    from condense.pixels.transform import fit_transform
+    from datagen.contracts.images import read_images
+
+    if is_condensed(path):
+        return read_condensed(path)
+    images = read_images(path)
+    return real_set(images, fit_transform(images, "standard"))
+
+
+def check_fits(images: "ImageSet", path: Path, classes: Sequence[str], shape: Sequence[int]) -> None:
+    """Images can be judged by students of these classes and this shape.
+
+    Raises:
+        DataError: their classes or their shape are others.
+    """
+    if list(images.classes) != list(classes)[: len(images.classes)]:
+        raise DataError(
+            f"{path}: its classes are {', '.join(images.classes)}, those of the training images {', '.join(classes)}; "
+            "give images of the same classes in the same order"
+        )
+    if list(images.shape) != list(shape):
+        raise DataError(f"{path}: images are {_named(images.shape)}, the training images {_named(shape)}; scale them")
+
+
+def fit(section: Mapping[str, Any], images: str, test: str, checkpoints: str, out: str) -> dict[str, Any]:
+    """Train the students one after another and write them into the folder `out`.
+
+    Args:
+        section: as `parse` takes it.
+        images: condensed set, dataset of Images or .npz file to learn from.
+        test: dataset of Images or .npz file that the students are judged on.
+        checkpoints: folder of this training's checkpoints; finished students are kept there too.
+        out: gets student-I.safetensors, transform.safetensors, loss.json, manifest.json.
+
+    Returns:
+        Accuracy by seed with its interval, learning rate, number of images and steps.
+
+    Raises:
+        DataError: an input, or students that diverge.
+    """
+    import torch
+    from accelerate import PartialState
+    from safetensors.torch import load_file
+
+    from datagen.contracts.images import read_images
+
+    params = parse(section)
+    config, steps = params[Config], params[Steps]
+    is_main = PartialState(cpu=device_type() == "cpu").is_main_process
+    learned, judged = read_set(Path(images)), read_images(Path(test))
+    shape = cast("tuple[int, int, int]", learned.pixels.shape[1:])
+    check_fits(judged, Path(test), learned.classes, shape)
+    rate = (learned.step_size or STEP_SIZE) if config.learning_rate == "of_images" else config.learning_rate
+    seen, targets = on_device(learned, hard=config.labels == "hard")
+    log.info("%s: %d students learn from %d images at rate %g", STAGE, config.seeds, len(learned), rate)
+    unseen = torch.from_numpy(learned.transform.apply(judged.pixels)).to(device_type())
+    truth = torch.from_numpy(judged.labels).to(unseen.device)
+    accuracies: list[float] = []
+    curves: list[dict[str, Any]] = []
+    for i in range(config.seeds):
+        seed = derive_seed(steps.seed, "image", i)
+        net = fresh_net(config.net, shape, len(learned.classes), config.width, seed)
+        done = Path(checkpoints) / f"student-{i}.safetensors"
+        if done.exists():
+            net.load_state_dict(load_file(done))
+            records = json.loads(done.with_suffix(".json").read_text())
+        else:
+            records = train_shown(
+                STAGE, net, [Position(at) for at in range(len(learned))], loss_of(seen, targets, steps.augmentation),
+                loop_config(steps, len(learned), rate, seed), str(Path(checkpoints) / f"of-{i}"), is_main=is_main,
+            )  # fmt: skip
+            _check_converged(records, i, rate)
+            _keep(net, records, done, is_main=is_main)
+        accuracies.append(accuracy(net.to(unseen.device), unseen, truth))
+        curves += [{"student": i, **record} for record in records]
+    metrics = {
+        "n_images": len(learned),
+        "n_test_images": len(judged),
+        "n_steps": steps.n_steps,
+        "learning_rate": rate,
+        "labels": "hard" if targets.ndim == 1 else "soft",
+        "accuracy": summary(accuracies),
+    }
+    if is_main:
+        manifest = {
+            "format": "datastill",
+            "record": "ImageStudents",
+            "stage": STAGE,
+            "params": params.values(),
+            "inputs": {"images": content_hash(Path(images)), "test": content_hash(Path(test))},
+            "classes": list(learned.classes),
+            "shape": list(shape),
+            **metrics,
+        }
+        _write(Path(out), Path(checkpoints), learned.transform, curves, manifest)
+    return metrics
+
+
+def summary(accuracies: Sequence[float]) -> dict[str, Any]:
+    """Mean, t-interval over seeds where there are two or more, and each seed's; rounded to 4 digits."""
+    from trainers.comparison_figures import mean_interval
+
+    mean, low, high = mean_interval(accuracies) if len(accuracies) > 1 else (accuracies[0], None, None)
+    ends = {} if low is None or high is None else {"low": round(low, 4), "high": round(high, 4)}
+    return {"mean": round(mean, 4), **ends, "by_seed": [round(one, 4) for one in accuracies]}
+
+
+def _check_converged(records: Sequence[Mapping[str, Any]], student: int, rate: float) -> None:
+    for record in records:
+        if not math.isfinite(record["loss"]):
+            raise DataError(
+                f"student {student} diverged: its loss is {record['loss']} at step {record['step']}; set a "
+                f"learning_rate below {rate:g}"
+            )
+
+
+def _keep(net: "torch.nn.Module", records: Sequence[Mapping[str, Any]], done: Path, *, is_main: bool) -> None:
+    """A finished student; the weights come last, so that a kill leaves no student without its records."""
+    from safetensors.torch import save_file
+
+    if is_main:
+        write_json(done.with_suffix(".json"), list(records))
+        writing = done.with_name(f".{done.name}")
+        save_file({name: one.cpu().contiguous() for name, one in net.state_dict().items()}, writing)
+        writing.rename(done)
+
+
+def _write(
+    out: Path, kept: Path, transform: "Transform", curves: list[dict[str, Any]], manifest: Mapping[str, Any]
+) -> None:
+    """The folder; what was kept in case of a kill goes."""
+    from safetensors.numpy import save_file
+
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for student in sorted(kept.glob("student-*.safetensors")):
+        shutil.move(student, out / student.name)
+    save_file(dict(transform.arrays()), out / "transform.safetensors")
+    write_json(out / "loss.json", curves)
+    files = {file.name: content_hash(file) for file in sorted(out.iterdir())}
+    write_json(out / "manifest.json", {**manifest, "files": files})
+    for left in kept.glob("student-*.json"):
+        left.unlink()
+    for left in kept.glob("of-*"):
+        shutil.rmtree(left)
+
+
+def _named(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

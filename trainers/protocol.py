@@ -1,0 +1,203 @@
+"""The one evaluation of condensed images: every arm trains the same students, as long, from sets of as many bytes.
+
+An arm is a condensed set, a coreset of as many bytes, or everything. A result is that of (arm, regime, net, seed):
+
+    regime    hard      each image's class
+              soft      the set's own soft labels, stored and counted with it; a coreset's are a teacher's logits
+              teacher   a teacher's probabilities for each augmented batch; the teacher is in no arm's bytes
+    seed      equal seeds have equal initial weights and equal noise in all arms, so arms are compared pair by pair
+
+All arms have the same number of optimiser steps and the same augmentation. The learning rate of an arm is chosen for
+each regime and net on validation images, among the same rates for all and the set's own step size; the test images are
+looked at once, with that one. The teacher is the first net, trained on everything by the same protocol. A coreset is
+chosen anew for each seed, by pixels as networks see them.
+
+Regimes: Dey et al. Rethinking Dataset Distillation. 2026. arXiv:2604.18811 (HL, SL, SL+KD). Measures beside accuracy:
+DD-Ranking, Li et al. 2025, arXiv:2505.13300.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import polars as pl
+from pydantic import Field, PositiveFloat, field_validator
+
+from datagen.contracts.errors import ParamsError
+from datagen.contracts.params import Params, Parts, validate
+from datagen.contracts.stage import find_methods
+from trainers.image_steps import Steps
+
+Regime = Literal["hard", "soft", "teacher"]
+Kind = Literal["whole", "condensed", "coreset"]
+WHOLE = "whole"
+RANDOM = "at_random"  # what improvement over random is measured by
+MIN_FAMILIES = 3
+MIN_SEEDS = 5
+
+
+class Config(Params):
+    """What is compared.
+
+    Attributes:
+        nets: students, as `condense.nets.opening` reads them, of three families or more; the first is the teacher's
+            too, and the one by which is said whether condensing was worth it.
+        width: of those without one in their name.
+        coresets: methods of `condense.coresets`, at_random among them.
+        regimes: of the labels; soft for condensed sets that have soft labels.
+        learning_rates: that an arm's is chosen among.
+        seeds: students of an arm, regime and net.
+        seeds_for_rate: of them, the first, by whose mean the rate is chosen.
+        multiples: of a coreset's images: larger ones that are tried where a condensed set is better than the coreset of
+            equal bytes, to know what its accuracy costs without condensing.
+    """
+
+    nets: list[str] = Field(default=["convnet3", "mlp", "resnet18:64"])
+    width: int = Field(128, ge=1)
+    coresets: list[str] = Field(default=[RANDOM, "herding", "k_center", "k_means"])
+    regimes: list[Regime] = Field(default=["hard", "soft", "teacher"], min_length=1)
+    learning_rates: list[PositiveFloat] = Field(default=[0.001, 0.003, 0.01, 0.03, 0.1], min_length=1)
+    seeds: int = Field(MIN_SEEDS, ge=MIN_SEEDS)
+    seeds_for_rate: int = Field(2, ge=1)
+    multiples: list[int] = Field(default=[2, 5])
+
+    @field_validator("nets", "coresets", "regimes", "learning_rates", "multiples")
+    @classmethod
+    def _names_each_once(cls, value: list[Any]) -> list[Any]:
+        if len(set(value)) < len(value):
+            raise ValueError("names one twice")
+        return value
+
+    @field_validator("nets")
+    @classmethod
+    def _has_families(cls, value: list[str]) -> list[str]:
+        families = {name for net in value for name in re.findall(r"^[a-z_]+", net)}
+        if len(families) < MIN_FAMILIES:
+            raise ValueError(f"a set that serves one kind of net says little; name nets of {MIN_FAMILIES} families")
+        return value
+
+    @field_validator("multiples")
+    @classmethod
+    def _is_more(cls, value: list[int]) -> list[int]:
+        if any(one < 2 for one in value):
+            raise ValueError("each must be 2 or more")
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """What students learn from.
+
+    Attributes:
+        name: a condensed set's folder; a coreset's method and number of images, such as k_means-10; or whole.
+        kind: which of them.
+        n_images: number of images.
+        bytes_of: regime to what is stored for it, in the order in which the regimes are named.
+    """
+
+    name: str
+    kind: Kind
+    n_images: int
+    bytes_of: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Students that differ in their seed alone; `transform` names that of their images."""
+
+    arm: Arm
+    regime: Regime
+    net: str
+    transform: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the set, with the labels of this regime."""
+        return dict(self.arm.bytes_of)[self.regime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a cell: the rate that was chosen, and by seed accuracies in [0, 1] and seconds of training.
+
+    `weights` are those of the first student, where it may become a teacher.
+    """
+
+    cell: Cell
+    learning_rate: float
+    accuracy: tuple[float, ...]
+    validation: tuple[float, ...]
+    seconds: tuple[float, ...]
+    weights: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentScore:
+    """One student's accuracy.
+
+    Attributes:
+        id: arm, regime, net and seed.
+        arm: see `Arm.name`.
+        kind: whole, condensed or coreset.
+        regime: of the labels.
+        net: the student.
+        seed: from 0; equal ones are compared.
+        n_images: that it learned from.
+        bytes: of what it learned from.
+        learning_rate: chosen on validation images.
+        validation_accuracy: at that rate.
+        accuracy: on test images.
+    """
+
+    id: str
+    arm: str
+    kind: str
+    regime: str
+    net: str
+    seed: int
+    n_images: int
+    bytes: int
+    learning_rate: float
+    validation_accuracy: float
+    accuracy: float
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "arm": pl.String,
+        "kind": pl.String,
+        "regime": pl.String,
+        "net": pl.String,
+        "seed": pl.Int32,
+        "n_images": pl.Int32,
+        "bytes": pl.Int64,
+        "learning_rate": pl.Float64,
+        "validation_accuracy": pl.Float64,
+        "accuracy": pl.Float64,
+    }
+
+
+def parse(section: Mapping[str, Any]) -> Parts:
+    """A section against this protocol's Config and that of the students' steps."""
+    params = validate(section, Config, Steps)
+    config, methods = params[Config], find_methods("condense.coresets")
+    if unknown := [name for name in config.coresets if name not in methods]:
+        raise ParamsError(f"coresets: no {unknown[0]!r} in condense.coresets; there are {', '.join(methods)}")
+    if RANDOM not in config.coresets:
+        raise ParamsError(f"coresets: must have {RANDOM}, which the others are measured by (got {config.coresets})")
+    if config.seeds_for_rate > config.seeds:
+        raise ParamsError(f"seeds_for_rate: there are {config.seeds} seeds (got {config.seeds_for_rate})")
+    return params
+
+
+def scores(outcome: Outcome) -> list[StudentScore]:
+    """A row for each of its students."""
+    cell, arm = outcome.cell, outcome.cell.arm
+    return [
+        StudentScore(
+            id=f"{arm.name}/{cell.regime}/{cell.net}/{seed}", arm=arm.name, kind=arm.kind, regime=cell.regime,
+            net=cell.net, seed=seed, n_images=arm.n_images, bytes=cell.n_bytes, learning_rate=outcome.learning_rate,
+            validation_accuracy=validation, accuracy=accuracy,
+        )
+        for seed, (validation, accuracy) in enumerate(zip(outcome.validation, outcome.accuracy, strict=True))
+    ]  # fmt: skip

@@ -1,0 +1,283 @@
+"""The arms of the evaluation and their students; what is compared and how is told in `trainers.protocol`.
+
+A set's bytes are all that is stored of it (condense/condensed.py): pixels, labels, soft labels, step size, transform.
+A coreset gets as many real images of 8 bits a value as the same bytes pay for, after its own transform, with the labels
+of its regime; as many of each class, the remainder to the first classes, and no more than a class has.
+
+Source: none; budgets in bytes in place of images per class.
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from condense.condensed import CondensedSet, arrays_of, count_bytes
+from condense.coresets import Candidates
+from condense.pixels.transform import Transform, fit_transform
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.checkpoint import Checkpoints
+from datagen.contracts.cluster import map_chunks
+from datagen.contracts.images import ImageSet
+from datagen.contracts.seeding import derive_seed
+from datagen.contracts.stage import load_method
+from trainers import loop
+from trainers.image_steps import (
+    Position,
+    Steps,
+    accuracy,
+    fresh_net,
+    logits_of,
+    loop_config,
+    loss_of,
+    on_device,
+    real_set,
+)
+from trainers.protocol import WHOLE, Arm, Cell, Config, Outcome, Regime
+
+STANDARD = "standard"  # the name of the training images' own transform
+Positions = NDArray[np.int64]
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """All that the evaluation works on; a worker gets it once.
+
+    Attributes:
+        config: what is compared.
+        steps: how students are trained.
+        train: everything; `validation` and `test` are the images that rates are chosen on and students judged on.
+        condensed: name to set.
+        transforms: name to transform; `standard` is that of coresets and of everything.
+        coresets: name to the positions among `train` that it has, by seed.
+        teachers: transform's name to a teacher's weights.
+        train_logits: (N, K) the standard teacher's logits of `train`, a coreset's soft labels.
+    """
+
+    config: Config
+    steps: Steps
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    condensed: Mapping[str, CondensedSet]
+    transforms: Mapping[str, Transform]
+    coresets: Mapping[str, Sequence[Positions]] = field(default_factory=dict[str, Sequence[Positions]])
+    teachers: Mapping[str, Weights] = field(default_factory=dict[str, Weights])
+    train_logits: NDArray[np.float32] | None = None
+    _seen: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict[tuple[str, str], torch.Tensor])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.train.shape
+
+    def seen(self, part: str, transform: str) -> torch.Tensor:
+        """(N, C, H, W) images of `validation` or `test`, on the device."""
+        if (part, transform) not in self._seen:
+            pixels = self.transforms[transform].apply(getattr(self, part).pixels)
+            self._seen[part, transform] = torch.from_numpy(pixels).to(device_type())
+        return self._seen[part, transform]
+
+
+def open_bench(
+    config: Config,
+    steps: Steps,
+    train: ImageSet,
+    validation: ImageSet,
+    test: ImageSet,
+    condensed: Mapping[str, CondensedSet],
+) -> Bench:
+    """Before anything is trained."""
+    transforms = {STANDARD: fit_transform(train, "standard")}
+    for one in condensed.values():
+        transforms.setdefault(name_of(one.transform, transforms[STANDARD]), one.transform)
+    return Bench(
+        config=config, steps=steps, train=train, validation=validation, test=test, condensed=condensed,
+        transforms=transforms,
+    )  # fmt: skip
+
+
+def name_of(transform: Transform, standard: Transform) -> str:
+    """`standard`, or another's kind and the start of its hash."""
+    return STANDARD if _hash(transform) == _hash(standard) else f"{transform.kind}-{_hash(transform)[:8]}"
+
+
+def condensed_arm(name: str, condensed: CondensedSet, counts: Mapping[str, int]) -> Arm:
+    """A condensed set of which `counts` bytes are stored; soft labels count where they are learned from."""
+    without = counts["total"] - counts["soft_labels"]
+    soft = (("soft", counts["total"]),) if condensed.soft_labels is not None else ()
+    sizes = (("hard", without), *soft, ("teacher", without))
+    return Arm(name=name, kind="condensed", n_images=len(condensed), bytes_of=sizes)
+
+
+def coreset_arm(method: str, n_images: int, bench: Bench) -> Arm:
+    """A coreset of so many images."""
+    return Arm(name=f"{method}-{n_images}", kind="coreset", n_images=n_images, bytes_of=_sizes(n_images, bench))
+
+
+def whole_arm(bench: Bench) -> Arm:
+    """Everything."""
+    return Arm(name=WHOLE, kind="whole", n_images=len(bench.train), bytes_of=_sizes(len(bench.train), bench))
+
+
+def n_affordable(budget: int, bench: Bench, *, soft: bool) -> int:
+    """Real images that `budget` bytes pay for, with soft labels or without; at most all of them, and at least one."""
+    fixed, each = _costs(bench, soft=soft)
+    return min(max((budget - fixed) // each, 1), len(bench.train))
+
+
+def class_sizes(n_images: int, counts: Sequence[int]) -> list[int]:
+    """As many of each class, the remainder to the first; what a class hasn't got goes to the others."""
+    sizes = [0] * len(counts)
+    left = min(n_images, sum(counts))
+    while left:
+        unfilled = [c for c, count in enumerate(counts) if sizes[c] < count]
+        share = min(left // len(unfilled), *(counts[c] - sizes[c] for c in unfilled))
+        for c in unfilled if share else unfilled[:left]:
+            sizes[c] += max(share, 1)
+            left -= max(share, 1)
+    return sizes
+
+
+def choose(method: str, n_images: int, bench: Bench) -> tuple[list[Positions], float]:
+    """A coreset for each seed, and the mean seconds that one takes.
+
+    Raises:
+        ParamsError: the method needs what images have not.
+    """
+    module = load_method("condense.coresets", method, key="coresets")
+    features = bench.transforms[STANDARD].apply(bench.train.pixels).reshape(len(bench.train), -1)
+    candidates = Candidates(features=features, labels=bench.train.labels)
+    sizes = class_sizes(n_images, np.bincount(bench.train.labels, minlength=len(bench.train.classes)).tolist())
+    start = time.perf_counter()
+    chosen = [
+        getattr(module, method)(module.Config(), candidates, sizes, seed=derive_seed(bench.steps.seed, "coreset", i))
+        for i in range(bench.config.seeds)
+    ]
+    return chosen, (time.perf_counter() - start) / bench.config.seeds
+
+
+def train_cells(bench: Bench, cells: Sequence[Cell]) -> Iterator[Outcome]:
+    """Each cell's outcome, in order; over the workers of a cluster where one is named."""
+    for _, outcome in map_chunks(partial(train_cell, bench), cells):
+        yield outcome
+
+
+def train_cell(bench: Bench, cell: Cell) -> Outcome:
+    """Choose the rate on validation images, train a student for each seed, and look at the test images once."""
+    config = bench.config
+    teacher = _teacher(bench, cell.transform) if cell.regime == "teacher" else None
+    rates = list(config.learning_rates)
+    if cell.arm.kind == "condensed" and (own := bench.condensed[cell.arm.name].step_size) not in (None, *rates):
+        rates.append(own)
+    truth = {part: torch.from_numpy(getattr(bench, part).labels).to(device_type()) for part in ("validation", "test")}
+    students: dict[tuple[float, int], tuple[torch.nn.Module, float, float]] = {}
+
+    def student(rate: float, i: int) -> tuple[torch.nn.Module, float, float]:
+        """Net, seconds, accuracy on validation images."""
+        if (rate, i) not in students:
+            net, seconds = _train(bench, cell, teacher, rate, i)
+            seen = bench.seen("validation", cell.transform)
+            students[rate, i] = net, seconds, accuracy(net, seen, truth["validation"])
+        return students[rate, i]
+
+    best = rates[0]
+    if len(rates) > 1:
+        tried = range(config.seeds_for_rate)
+        best = max(rates, key=lambda rate: sum(student(rate, i)[2] for i in tried))  # of equal ones the first
+    nets, seconds, validation = zip(*(student(best, i) for i in range(config.seeds)), strict=True)
+    test = bench.seen("test", cell.transform)
+    return Outcome(
+        cell=cell,
+        learning_rate=best,
+        accuracy=tuple(accuracy(net, test, truth["test"]) for net in nets),
+        validation=validation,
+        seconds=seconds,
+        weights={name: one.cpu() for name, one in nets[0].state_dict().items()} if cell.arm.kind == "whole" else None,
+    )
+
+
+def with_teachers(bench: Bench, outcomes: Sequence[Outcome]) -> Bench:
+    """The bench with the teachers that were trained: of everything, the first net's first student."""
+    first = bench.config.nets[0]
+    teachers = {one.cell.transform: one.weights for one in outcomes if one.weights and one.cell.net == first}
+    bench = replace(bench, teachers={**bench.teachers, **teachers})
+    if STANDARD not in teachers:
+        return bench
+    images = torch.from_numpy(bench.transforms[STANDARD].apply(bench.train.pixels)).to(device_type())
+    return replace(bench, train_logits=logits_of(_teacher(bench, STANDARD), images).float().cpu().numpy())
+
+
+def set_of(bench: Bench, cell: Cell, i: int) -> CondensedSet:
+    """What student i of a cell learns from."""
+    if cell.arm.kind == "condensed":
+        return bench.condensed[cell.arm.name]
+    if cell.arm.kind == "whole":
+        return real_set(bench.train, bench.transforms[cell.transform])
+    at = bench.coresets[cell.arm.name][i]
+    logits = None
+    if cell.regime == "soft":
+        assert bench.train_logits is not None
+        logits = bench.train_logits[at].astype(np.float16).astype(np.float32)  # as they would be stored
+    return real_set(bench.train.take(at), bench.transforms[cell.transform], logits)
+
+
+def _train(
+    bench: Bench, cell: Cell, teacher: torch.nn.Module | None, rate: float, i: int
+) -> tuple[torch.nn.Module, float]:
+    """Student i at a rate, and the seconds that it took."""
+    steps, config = bench.steps, bench.config
+    learned = set_of(bench, cell, i)
+    images, targets = on_device(learned, hard=cell.regime != "soft")
+    seed = derive_seed(steps.seed, "image", i)
+    net = fresh_net(cell.net, bench.shape, len(bench.train.classes), config.width, seed)
+    rows = [Position(at) for at in range(len(learned))]
+    with tempfile.TemporaryDirectory(prefix="datastill-student-") as folder:
+        start = time.perf_counter()
+        loop.train(
+            net, rows, loss_of(images, targets, steps.augmentation, teacher),
+            loop_config(steps, len(learned), rate, seed), Checkpoints(Path(folder)),
+        )  # fmt: skip
+        return net, time.perf_counter() - start
+
+
+def _teacher(bench: Bench, transform: str) -> torch.nn.Module:
+    net = fresh_net(bench.config.nets[0], bench.shape, len(bench.train.classes), bench.config.width, 0)
+    net.load_state_dict(dict(bench.teachers[transform]))
+    return net.to(device_type()).eval().requires_grad_(False)
+
+
+def _costs(bench: Bench, *, soft: bool) -> tuple[int, int]:
+    """Bytes of no image and of each image more, as they would be stored."""
+    pixels = np.zeros((1, *bench.shape[1:], bench.shape[0]), np.uint8)
+    one = CondensedSet(
+        pixels=np.zeros((1, *bench.shape), np.float32), labels=np.zeros(1, np.int64), raw=pixels,
+        soft_labels=np.zeros((1, len(bench.train.classes)), np.float32) if soft else None,
+        transform=bench.transforms[STANDARD], classes=bench.train.classes,
+    )  # fmt: skip
+    counts = count_bytes(arrays_of(one, 8))
+    return counts["transform"], counts["total"] - counts["transform"]
+
+
+def _sizes(n_images: int, bench: Bench) -> tuple[tuple[str, int], ...]:
+    costs: dict[Regime, tuple[int, int]] = {
+        "hard": _costs(bench, soft=False), "soft": _costs(bench, soft=True), "teacher": _costs(bench, soft=False)
+    }  # fmt: skip
+    return tuple((regime, fixed + n_images * each) for regime, (fixed, each) in costs.items())
+
+
+def _hash(transform: Transform) -> str:
+    arrays = cast("dict[str, NDArray[Any]]", transform.arrays())
+    digest = hashlib.sha256(transform.kind.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
