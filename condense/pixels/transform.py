@@ -83,9 +83,11 @@ class Transform:
             )
         values = _in_unit(pixels)
         if self.kind == "standard":
-            return (values - self._by_channel(self.mean)) / self._by_channel(self.scale)
+            values -= self._by_channel(self.mean)
+            values /= self._by_channel(self.scale)
+            return values
         flat = values.reshape(len(pixels), -1) - self.mean
-        return (flat @ self.scale).reshape(values.shape)
+        return (flat @ self.scale).reshape(values.shape).astype(np.float32, copy=False)
 
     def invert(self, images: Floats) -> Pixels:
         """(N, H, W, C) of (N, C, H, W), for viewing: what no pixel can show is cut to 0 and 255."""

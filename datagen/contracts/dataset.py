@@ -148,7 +148,8 @@ class DatasetWriter:
 
     def _write_shard(self) -> None:
         pieces = [*self._pieces, _frame(self._shard, self._record)]
-        _write_parquet(pl.concat(pieces, rechunk=True), self._writing / f"part-{self._n_shards:05d}.parquet")
+        shard = self._writing / f"part-{self._n_shards:05d}.parquet"
+        _write_parquet(pl.concat(pieces, rechunk=True), shard, getattr(self._record, "METADATA", None))
         self._shard, self._pieces = [], []
         self._n_shards += 1
 
@@ -255,8 +256,9 @@ def _frame(rows: list[dict[str, Any]], record: type[Record]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=record.SCHEMA, orient="row")
 
 
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    frame.write_parquet(path, compression="zstd", row_group_size=_ROW_GROUP, statistics=True)
+def _write_parquet(frame: pl.DataFrame, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """`metadata` is for other readers of the file: a record's METADATA, where it has some."""
+    frame.write_parquet(path, compression="zstd", row_group_size=_ROW_GROUP, statistics=True, metadata=metadata)
 
 
 def _sha256(file: Path) -> str:

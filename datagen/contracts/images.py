@@ -10,13 +10,13 @@ Source: the image column is that of https://huggingface.co/docs/datasets/image_d
 """
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -27,11 +27,17 @@ from datagen.contracts.errors import DataError, MissingError
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-_HUB_FEATURES = {
-    "id": {"dtype": "string", "_type": "Value"},
-    "image": {"_type": "Image"},
-    "label": {"dtype": "int64", "_type": "Value"},
-}
+# the Arrow schema of Features(id=Value("string"), image=Image(), label=Value("int64")), as `datasets` writes it into a
+# Parquet file: pyarrow's Schema.serialize() in base64, so that neither is needed here
+_HUB_SCHEMA = (
+    "//////gBAAAQAAAAAAAKAA4ABgAFAAgACgAAAAABBAAQAAAAAAAKAAwAAAAEAAgACgAAAMwAAAAEAAAAAQAAAAwAAAAIAAwABAAIAAgA"
+    "AACgAAAABAAAAJEAAAB7ImluZm8iOiB7ImZlYXR1cmVzIjogeyJpZCI6IHsiZHR5cGUiOiAic3RyaW5nIiwgIl90eXBlIjogIlZhbHVl"
+    "In0sICJpbWFnZSI6IHsiX3R5cGUiOiAiSW1hZ2UifSwgImxhYmVsIjogeyJkdHlwZSI6ICJpbnQ2NCIsICJfdHlwZSI6ICJWYWx1ZSJ9"
+    "fX19AAAACwAAAGh1Z2dpbmdmYWNlAAMAAADUAAAAQAAAAAQAAABI////AAABAhAAAAAgAAAABAAAAAAAAAAFAAAAbGFiZWwAAAAIAAwA"
+    "CAAHAAgAAAAAAAABQAAAAID///8AAAENGAAAACAAAAAEAAAAAgAAAEAAAAAUAAAABQAAAGltYWdlAAAAfP///7D///8AAAEFEAAAABgA"
+    "AAAEAAAAAAAAAAQAAABwYXRoAAAAAKT////Y////AAABBBAAAAAYAAAABAAAAAAAAAAFAAAAYnl0ZXMAAADM////EAAUAAgABgAHAAwA"
+    "AAAQABAAAAAAAAEFEAAAABgAAAAEAAAAAAAAAAIAAABpZAAABAAEAAQAAAA="
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +59,8 @@ class ImageRow:
         "image": pl.Struct({"bytes": pl.Binary, "path": pl.String}),
         "label": pl.Int64,
     }
-    # read by `datasets`, which else shows bytes
-    METADATA: ClassVar[dict[str, str]] = {"huggingface": json.dumps({"info": {"features": _HUB_FEATURES}})}
+    # without it, `datasets` shows bytes
+    METADATA: ClassVar[dict[str, str]] = {"ARROW:schema": _HUB_SCHEMA}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +91,7 @@ class ImageSet:
 
     def take(self, chosen: Labels) -> "ImageSet":
         """Those at these positions, in their order."""
-        ids = [self.ids[i] for i in chosen]
+        ids = [self.ids[i] for i in map(int, chosen)]
         return ImageSet(pixels=self.pixels[chosen], labels=self.labels[chosen], ids=ids, classes=self.classes)
 
 
@@ -130,7 +136,7 @@ def read_images(path: Path) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = dict(file)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: not readable as an .npz file ({error}); write it with numpy.savez") from None
     return check_images(path, arrays)
 
@@ -145,7 +151,12 @@ def check_images(path: Path, arrays: dict[str, Any]) -> ImageSet:
         ends = np.asarray(arrays["offset"]).tolist()
         content = np.asarray(arrays["jpeg"], dtype=np.uint8)
         files = [content[start:end].tobytes() for start, end in pairwise(ends)]
-        arrays = arrays | {"image": np.stack([from_file(one, "RGB") for one in files])}
+        try:
+            arrays = arrays | {"image": np.stack([from_file(one, "RGB") for one in files])}
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: a file in jpeg is no image, or of another size ({error}); `datastill images` leaves such out"
+            ) from None
     if missing := [name for name in ("image", "label") if name not in arrays]:
         held = ", ".join(sorted(arrays)) or "none"
         raise DataError(f"{path}: has no array {' and no '.join(missing)}; it holds {held}")

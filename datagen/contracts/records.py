@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal, Protocol, TypedDict
 
 import polars as pl
 
@@ -429,7 +429,13 @@ class PromptScores:
     }
 
 
-Record = Prompt | Trace | Document | Example | Prediction | Verdict | Rejection | Measurement | Repair | PromptScores
+class Record(Protocol):
+    """A class of rows: of those above, and of others that stand beside what reads them.
+
+    One may have a METADATA, texts by key that its Parquet files hold for other readers.
+    """
+
+    SCHEMA: ClassVar[dict[str, Any]]
 
 
 def to_row(record: Record) -> dict[str, Any]:
