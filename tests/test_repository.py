@@ -43,6 +43,9 @@ PROTOCOLS = {
 }
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
+    "condense.experts._descent", "condense.experts._penalty", "condense.experts._sharpness",
+    "condense.experts._training", "condense.pixels.augmentation", "condense.pixels.transform",
+    "condense.trajectories",
     "condense.condensed", "condense.images._learning", "condense.images._matching", "condense.nets",
     "condense.images._aligned", "condense.images._characteristic", "condense.images._embedding",
     "condense.images._patches",
