@@ -1,0 +1,170 @@
+"""What the evaluation says: accuracy by arm, how condensed sets stand against coresets, and whether they were worth it.
+
+Source: the figures are those of `trainers.comparison_figures`. Accuracies and their differences are in [0, 1], rounded
+to 4 digits, seconds to 3.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from trainers.bootstrap import Interval
+from trainers.comparison import Comparison
+from trainers.comparison_figures import (
+    break_even,
+    difference,
+    hard_label_recovery,
+    improvement_over_random,
+    mean_interval,
+    standing,
+)
+from trainers.protocol import RANDOM, WHOLE, Config, Outcome
+
+
+def figures(found: Comparison, config: Config) -> dict[str, Any]:
+    """Of all arms; no seconds among them."""
+    by_kind: dict[str, dict[str, Any]] = {"whole": {}, "condensed": {}, "coreset": {}}
+    for (name, regime, net), outcome in found.outcomes.items():
+        arm = outcome.cell.arm
+        fresh = {"n_images": arm.n_images, "bytes": dict(arm.bytes_of), "regimes": {}}
+        entry = by_kind[arm.kind].setdefault(name, fresh)
+        entry["regimes"].setdefault(regime, {})[net] = _accuracy(outcome)
+    for name, entry in by_kind["condensed"].items():
+        differences: dict[str, dict[str, Interval]] = {}
+        for regime, nets in entry["regimes"].items():
+            for net, one in nets.items():
+                best, interval = _against(found, name, regime, net, found.rivals[name, regime])
+                differences.setdefault(net, {})[regime] = interval
+                one |= {"best_coreset": best, "over_best_coreset": _rounded(interval)}
+                one |= _measures(found, name, regime, net)
+                if regime == "soft" and name in found.of_hard_labels:
+                    rival, interval = _against(found, name, "soft", net, found.of_hard_labels[name], of="hard")
+                    one |= {"best_coreset_of_hard_labels": rival, "over_coreset_of_hard_labels": _rounded(interval)}
+        entry["standing"] = {net: standing(by_regime) for net, by_regime in differences.items()}
+    return {
+        "n_nets": len(config.nets),
+        "n_seeds": config.seeds,
+        "whole": by_kind["whole"][WHOLE],
+        "condensed": by_kind["condensed"],
+        "coresets": by_kind["coreset"],
+    }
+
+
+def with_seconds(
+    stated: Mapping[str, Any], found: Comparison, config: Config, condensing_s: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """`figures`, with the seconds of training one student and, for condensed sets, of condensing and their worth.
+
+    Args:
+        stated: what `figures` gave, which stays as it is.
+        found: the same comparison.
+        config: likewise.
+        condensing_s: condensed set to the seconds that making it took, None where they are not known.
+    """
+
+    def timed(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+        regimes = {
+            regime: {net: {**one, "seconds": _each(found.outcomes[name, regime, net])} for net, one in nets.items()}
+            for regime, nets in entry["regimes"].items()
+        }
+        return {**entry, "regimes": regimes}
+
+    condensed = {
+        name: {
+            **timed(name, entry),
+            "condensing_seconds": condensing_s[name],
+            "worth": worth(found, name, config, condensing_s[name]),
+        }
+        for name, entry in stated["condensed"].items()
+    }
+    coresets = {
+        name: {**timed(name, entry), "choosing_seconds": round(found.choosing_s[name], 3)}
+        for name, entry in stated["coresets"].items()
+    }
+    return {**stated, "whole": timed(WHOLE, stated["whole"]), "condensed": condensed, "coresets": coresets}
+
+
+def worth(found: Comparison, name: str, config: Config, condensing_s: float | None) -> dict[str, Any]:
+    """From how many students on condensing is cheaper, by the first net and hard labels, or the first regime there is.
+
+    Returns:
+        against_everything: `n_students`, None for never, and the accuracy that is lost; and against_coreset: the
+        smallest coreset that was tried with at least the set's accuracy, None where there was none, and `n_students`
+        likewise. `verdict` says both.
+    """
+    net = config.nets[0]
+    regime = next(one for one in ("hard", *config.regimes) if (name, one) in found.rivals)
+    mine, everything = found.outcomes[name, regime, net], found.outcomes[WHOLE, "hard", net]
+    mean = mean_interval(mine.accuracy).mean
+    lost = round(difference(everything.accuracy, mine.accuracy).mean, 4)
+    best = found.best(found.rivals[name, regime], regime, net)
+    tried = [best, *found.larger.get(name, [])]
+    as_good = [one for one in tried if sum(found.accuracy(one, regime, net)) >= sum(mine.accuracy)]
+    coreset = found.outcomes[as_good[0], regime, net] if as_good else None
+    if condensing_s is None:
+        verdict = "not known: the seconds of condensing are not given (--run-metrics)"
+        return {"accuracy_lost": lost, "coreset": as_good[0] if as_good else None, "verdict": verdict}
+    each = _each(mine)
+    n_everything = break_even(condensing_s, each, 0.0, _each(everything))
+    n_coreset = break_even(condensing_s, each, found.choosing_s[as_good[0]], _each(coreset)) if coreset else None
+    says = [f"against training on everything {_from(n_everything)}, at accuracy {mean:.4f}, {lost:+.4f} lost"]
+    if as_good[:1] == [best]:
+        says.append(f"against coresets never: {best}, of as many bytes, is as good")
+        n_coreset = None
+    elif coreset:
+        says.append(f"against {as_good[0]}, the smallest coreset tried that is as good, {_from(n_coreset)}")
+    else:
+        says.append(f"no coreset up to {tried[-1]} is as good")
+    return {
+        "against_everything": {"n_students": n_everything, "accuracy_lost": lost},
+        "against_coreset": {"coreset": as_good[0] if as_good else None, "n_students": n_coreset},
+        "verdict": "; ".join(says),
+    }
+
+
+def plot_rows(stated: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each arm, regime and net, with mean and interval: what `dvc plots` draws."""
+    entries = {WHOLE: stated["whole"], **stated["condensed"], **stated["coresets"]}
+    return [
+        {"arm": name, "regime": regime, "net": net, "bytes": entry["bytes"][regime]}
+        | {key: one["accuracy"][key] for key in ("mean", "low", "high")}
+        for name, entry in entries.items()
+        for regime, nets in entry["regimes"].items()
+        for net, one in nets.items()
+    ]  # fmt: skip
+
+
+def _measures(found: Comparison, name: str, regime: str, net: str) -> dict[str, Any]:
+    """Improvement over random in every regime, hard label recovery in that of hard labels."""
+    mine = found.accuracy(name, regime, net)
+    random = next(one for one in found.rivals[name, regime] if one.rpartition("-")[0] == RANDOM)
+    measures = {"over_random": _rounded(improvement_over_random(mine, found.accuracy(random, regime, net)))}
+    if regime == "hard":
+        measures["hard_label_recovery"] = _rounded(hard_label_recovery(found.accuracy(WHOLE, "hard", net), mine))
+    return measures
+
+
+def _against(
+    found: Comparison, name: str, regime: str, net: str, rivals: Sequence[str], of: str | None = None
+) -> tuple[str, Interval]:
+    """The best rival, with labels of the same regime or `of` another, and what the set is above it."""
+    best = found.best(rivals, of or regime, net)
+    return best, difference(found.accuracy(name, regime, net), found.accuracy(best, of or regime, net))
+
+
+def _accuracy(outcome: Outcome) -> dict[str, Any]:
+    by_seed = {"by_seed": [round(one, 4) for one in outcome.accuracy]}
+    accuracy = _rounded(mean_interval(outcome.accuracy)) | by_seed
+    return {"accuracy": accuracy, "learning_rate": outcome.learning_rate}
+
+
+def _rounded(interval: Interval) -> dict[str, Any]:
+    return {name: round(value, 4) for name, value in interval._asdict().items()}
+
+
+def _each(outcome: Outcome) -> float:
+    return round(median(outcome.seconds), 3)
+
+
+def _from(n_students: int | None) -> str:
+    return "never" if n_students is None else f"from {n_students} students on"

@@ -1,0 +1,150 @@
+"""Evaluate condensed images by one protocol for all: coresets of equal bytes, equal steps, paired seeds, several nets.
+
+--condensed is a folder with a condensed set for each arm, named so, or one set. The dataset holds a StudentScore for
+each student, accuracy.json what is plotted; the metrics say how each set stands and whether it was worth its making.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
+from datagen.contracts.errors import DataError
+from datagen.contracts.stage import Run, Stage, main
+from trainers.image_steps import Steps
+from trainers.protocol import WHOLE, Cell, Config, StudentScore, parse, scores
+from trainers.students import check_before_training
+
+if TYPE_CHECKING:
+    from condense.condensed import CondensedSet
+    from datagen.contracts.images import ImageSet
+
+PARTS = ("train", "validation", "test")
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Write the students' scores; the figures are in the manifest too, without seconds."""
+    check_before_training(run)
+    from condense.nets.opening import open_net
+    from datagen.contracts.images import check_classes, read_images
+    from trainers.comparison import compare
+    from trainers.image_students import check_fits
+    from trainers.protocol_bench import open_bench
+    from trainers.protocol_figures import figures, plot_rows, with_seconds
+
+    config, steps = run.params[Config], run.params[Steps]
+    images = {part: read_images(run.inputs[part]) for part in PARTS}
+    train = images["train"]
+    check_classes(train, run.inputs["train"], 1)
+    for part in PARTS[1:]:
+        check_fits(images[part], run.inputs[part], train.classes, train.shape)
+    for net in config.nets:
+        open_net(net, train.shape, len(train.classes), width=config.width, seed=0)
+    paths = find_arms(run.inputs["condensed"], config)
+    condensed = {name: _read_arm(path, train, config) for name, path in paths.items()}
+    counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
+    seconds = {name: condensing_seconds(name, path, run.inputs.get("run_metrics")) for name, path in paths.items()}
+    bench = open_bench(config, steps, images["train"], images["validation"], images["test"], condensed)
+    with run.progress(None, "arms") as bar:
+
+        def advance(cell: Cell, left: int) -> None:
+            bar.advance(1, note=f"{cell.arm.name}, {cell.regime} labels, {cell.net}; {left} left")
+
+        found = compare(bench, counts, advance)
+    stated = figures(found, config)
+    manifest = {
+        "stage": run.name,
+        "params": run.params.values(),
+        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"},
+        "classes": list(train.classes),
+        "figures": stated,
+    }
+    with DatasetWriter(run.out, StudentScore, manifest) as writer:
+        for outcome in found.outcomes.values():
+            for score in scores(outcome):
+                writer.read()
+                writer.write(score)
+        writer.attach("accuracy.json", json.dumps(plot_rows(stated), indent=1) + "\n")
+    return with_seconds(stated, found, config, seconds) | {"rows": writer.rows, "n_steps": steps.n_steps}
+
+
+def find_arms(folder: Path, config: Config) -> dict[str, Path]:
+    """Name to condensed set, by name.
+
+    Raises:
+        DataError: there is none, or one has a name that a coreset or everything has.
+    """
+    from condense.condensed import is_condensed
+
+    if is_condensed(folder):
+        return {folder.name: folder}
+    found = {path.name: path for path in sorted(folder.iterdir()) if is_condensed(path)} if folder.is_dir() else {}
+    if not found:
+        raise DataError(f"{folder}: holds no condensed set; give the folder with one for each arm, named so")
+    taken = re.compile(rf"({'|'.join(map(re.escape, config.coresets))})-\d+|{WHOLE}")
+    for name, path in found.items():
+        if taken.fullmatch(name):
+            raise DataError(f"{path}: {name} is what the evaluation calls an arm of its own; name the folder otherwise")
+    return found
+
+
+def condensing_seconds(name: str, path: Path, run_metrics: Path | None) -> float | None:
+    """Seconds of making a set, those of its experts among them, from the runs' own metrics; None where none are given.
+
+    Args:
+        name: of the set; NAME.run.json or STAGE_NAME.run.json holds its seconds.
+        path: of the set; its manifest says whether it had experts, of which experts.run.json holds the seconds.
+        run_metrics: folder with these files.
+
+    Raises:
+        DataError: one is missing, or there are several.
+    """
+    if run_metrics is None:
+        return None
+
+    def of(wanted: str) -> float:
+        files = sorted(run_metrics.rglob("*.run.json"))
+        files = [one for one in files if re.fullmatch(rf"(.+_)?{re.escape(wanted)}\.run\.json", one.name)]
+        exact = [one for one in files if one.name == f"{wanted}.run.json"]
+        files = exact or files
+        if len(files) != 1:
+            raise DataError(
+                f"{run_metrics}: holds {len(files)} files {wanted}.run.json for the seconds of {name}; keep what "
+                "--metrics of its stage wrote there, or leave --run-metrics out"
+            )
+        return float(json.loads(files[0].read_text())["seconds"])
+
+    experts = of("experts") if "experts" in read_manifest(path).get("inputs", {}) else 0.0
+    return round(of(name) + experts, 3)
+
+
+def _read_arm(path: Path, train: "ImageSet", config: Config) -> "CondensedSet":
+    from condense.condensed import read_condensed
+
+    condensed = read_condensed(path)
+    if list(condensed.classes) != list(train.classes) or condensed.pixels.shape[1:] != train.shape:
+        raise DataError(
+            f"{path}: has classes {', '.join(condensed.classes)} and shape {condensed.pixels.shape[1:]}, the training "
+            f"images {', '.join(train.classes)} and {train.shape}; condense these"
+        )
+    if config.regimes == ["soft"] and condensed.soft_labels is None:
+        raise DataError(f"{path}: has no soft labels; name another of the regimes, such as hard")
+    return condensed
+
+
+STAGE = Stage(
+    name="evaluate_images",
+    parse=parse,
+    inputs={
+        "train": "images that were condensed: a dataset of Images or an .npz file",
+        "validation": "images that learning rates are chosen on",
+        "test": "images that students are judged on",
+        "condensed": "folder with a condensed set for each arm, named so, or one set",
+    },
+    run=run,
+    optional_inputs={"run_metrics": "folder of the metrics of their making, for the verdict: was it worth it?"},
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STAGE))
