@@ -10,13 +10,14 @@ Parameters are read from the mapped file when they are asked for, so many expert
 Source: none; safetensors is read as https://huggingface.co/docs/safetensors says.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from condense.nets.flat import FlatNet
@@ -100,9 +101,19 @@ class Trajectories:
 
 def write_trajectories(folder: Path, transform: Transform, manifest: dict[str, Any]) -> None:
     """Write beside the experts' files in `folder` what makes them a dataset."""
-    save_file(dict(sorted(transform.arrays().items())), folder / TRANSFORM)
+    write_whole(folder / TRANSFORM, save(dict(sorted(transform.arrays().items()))))
     files = {file.name: content_hash(file) for file in sorted(folder.glob("*.safetensors"))}
     write_json(folder / "manifest.json", {**manifest, "format": "datastill", "record": RECORD, "files": files})
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Whole or not at all, and on disk."""
+    writing = file.with_name(f".{file.name}.writing")
+    with writing.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(writing, file)
 
 
 def expert_arrays(parameters: Floats, n_right: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def run(run: Run) -> dict[str, Any]:
     from condense.nets.flat import FlatNet
     from condense.nets.opening import open_net
     from condense.pixels.transform import fit_transform
-    from condense.trajectories import part, write_trajectories
+    from condense.trajectories import part, write_trajectories, write_whole
     from datagen.backends.transformers_models import device_type
     from datagen.contracts.images import check_classes, read_images
 
@@ -96,7 +96,7 @@ def run(run: Run) -> dict[str, Any]:
             n_threads=config.n_threads,
         )  # fmt: skip
         for index, content in map_chunks(partial(train_expert, plan, images, transform), missing):
-            _keep(checkpoints.folder / names[index], content)
+            write_whole(checkpoints.folder / names[index], content)
             bar.advance(1, note=lambda: f"{(time.monotonic() - start) / 60:.1f} min")
         if missing:
             run.facts["n_trained"] = len(missing)
@@ -134,16 +134,6 @@ def run(run: Run) -> dict[str, Any]:
         "train_accuracy": sum(accuracy) / len(accuracy),
         "train_accuracy_lowest": min(accuracy),
     }
-
-
-def _keep(file: Path, content: bytes) -> None:
-    """Write it whole or not at all."""
-    writing = file.with_name(f".{file.name}.writing")
-    with writing.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(writing, file)
 
 
 def _take(file: Path, out: Path) -> int:
