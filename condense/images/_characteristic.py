@@ -31,9 +31,8 @@ def characteristic_distance(
         A scalar, at least 1e-6 (the root of what keeps its slope finite).
     """
     p, q = _characteristic(real, frequencies), _characteristic(condensed, frequencies)
-    p_amplitude, q_amplitude = _amplitude(p), _amplitude(q)
-    amplitude = (p_amplitude - q_amplitude).square()
-    phase = 2 * (p_amplitude * q_amplitude - (p * q).sum(0))
+    amplitude = (_amplitude(p) - _amplitude(q)).square()
+    phase = (p - q).square().sum(0) - amplitude  # as above, but of small differences keeps the digits
     return (amplitude_weight * amplitude + phase_weight * phase).clamp(min=_LEAST).sqrt().mean()
 
 

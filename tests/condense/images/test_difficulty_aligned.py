@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from condense.images import Task
-from condense.images._aligned import AlignedLearner, expert_logits, rightly_predicted, window
+from condense.images._aligned import LABEL_MOMENTUM, AlignedLearner, expert_logits, rightly_predicted, window
+from condense.images._learning import Variables, draw_segment, inner_loss, real_images
 from condense.images._learning import at_random as drawn_at_random
-from condense.images._learning import draw_segment, real_images
+from condense.images._matching import Matched, Target, matching_adjoint
 from condense.images.difficulty_aligned import Config, difficulty_aligned
 from condense.images.trajectory_matching import Config as MttConfig
 from condense.images.trajectory_matching import trajectory_matching
@@ -98,6 +99,43 @@ def test_soft_labels_are_learned_and_a_row_s_sum_stays(task: Task):
     assert before is not None and after is not None
     assert (after - before).abs().max() > 1e-4
     assert torch.allclose(after.sum(1), before.sum(1), atol=1e-4)
+
+
+def test_the_slope_in_a_soft_label_by_finite_differences(task: Task, trajectories: Trajectories):
+    """In float64, two inner steps of the experts' net; the largest slope and three others, to 1e-6."""
+    pixels, _ = real_images(task, drawn_at_random(task))
+    draw = torch.Generator().manual_seed(0)
+    data = pixels.double(), torch.randn(20, 10, generator=draw, dtype=torch.float64)
+    start, end = (trajectories.at(0, epoch).double() for epoch in (1, 2))
+    loss, step_size = inner_loss(trajectories.net, None, [None, None], "none", 0), torch.tensor(0.5).double()
+    target = Target(2, end, (start - end).square().sum())
+
+    def matched(soft_labels: torch.Tensor) -> Matched:
+        return matching_adjoint(loss, start, (data[0], soft_labels), step_size, 2, [target])
+
+    slope = matched(data[1]).data[1]
+    for place in [int(slope.abs().argmax()), 3, 57, 199]:
+        moved = torch.zeros(200).double()
+        moved[place] = 1e-4
+        up, down = (matched(data[1] + sign * moved.view(20, 10)).loss.item() for sign in (1, -1))
+        assert slope.flatten()[place].item() == pytest.approx((up - down) / 2e-4, rel=1e-6, abs=1e-10)
+
+
+def test_soft_labels_have_a_momentum_of_their_own(task: Task):
+    """Two steps of SGD at a slope of 1 go 2 + momentum times the rate: 2.9 for soft labels, 2.5 for pixels."""
+    both = {"soft_labels": torch.zeros(1), "pixels": torch.zeros(1)}
+    variables = Variables(both, {"soft_labels": 0.1, "pixels": 0.1}, "sgd", {"soft_labels": LABEL_MOMENTUM})
+    for _ in range(2):
+        variables.update({name: torch.ones(1) for name in both})
+    assert variables["soft_labels"].item() == pytest.approx(-0.29)
+    assert variables["pixels"].item() == pytest.approx(-0.25)
+    state = difficulty_aligned(Config.model_validate(SMALL), task).state_dict()["variables"]
+    momenta = [group["momentum"] for group in state["optimizer"]["param_groups"]]
+    assert dict(zip(state["tensors"], momenta, strict=True)) == {
+        "pixels": 0.5,
+        "soft_labels": 0.9,
+        "log_step_size": 0.5,
+    }
 
 
 def test_the_mean_over_the_iterations_by_hand(task: Task):

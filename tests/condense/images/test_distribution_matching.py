@@ -42,10 +42,11 @@ def run(config: Config, task: Task) -> tuple[list[float], torch.Tensor]:
     return [learner.step(i) for i in range(learner.n_iterations)], learner.result().pixels
 
 
-def test_the_whole_set_is_at_no_distance_from_itself(task: Task):
-    """All 8 images of each class, in another order, without augmentation: 0 but for rounding, and so they stay."""
+@pytest.mark.parametrize("augmentation", ["none", "color_crop_cutout_flip_scale_rotate"])
+def test_the_whole_set_is_at_no_distance_from_itself(task: Task, augmentation: str):
+    """All 8 images of each class, in another order, augmented alike or not at all: 0 but for rounding, so they stay."""
     whole = first_of_each_class(task, 8)
-    config = Config.model_validate({"iterations": 2, "augmentation": "none"})
+    config = Config.model_validate({"iterations": 4, "augmentation": augmentation})
     losses, pixels = run(config, whole)
     assert max(losses) < 1e-8
     start = distribution_matching(config, whole).result()
@@ -73,10 +74,10 @@ def test_a_linear_embedding_in_closed_form():
 
 
 def test_other_networks_find_the_means_nearer(task: Task):
-    """Over five networks that it never saw, the squared distance falls to less than half."""
-    learner = distribution_matching(Config.model_validate({"iterations": 60, "augmentation": "none"}), task)
+    """Over five networks that it never saw, the squared distance falls to less than 0.7."""
+    learner = distribution_matching(Config.model_validate({"iterations": 30, "augmentation": "none"}), task)
     before = learner.result()
-    for i in range(60):
+    for i in range(30):
         learner.step(i)
     after = learner.result()
 
@@ -90,7 +91,7 @@ def test_other_networks_find_the_means_nearer(task: Task):
                     total += float((features(real).mean(0) - features(condensed).mean(0)).square().sum())
         return total
 
-    assert distance(after.pixels) < 0.5 * distance(before.pixels)
+    assert distance(after.pixels) < 0.7 * distance(before.pixels)
 
 
 def test_a_class_is_matched_for_itself(task: Task):
