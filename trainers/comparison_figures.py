@@ -18,7 +18,7 @@ import numpy as np
 from trainers.bootstrap import Interval
 
 LEVEL = 0.95
-Standing = Literal["wins", "wins by its labels", "loses", "no difference shown"]
+Standing = Literal["wins", "wins by its labels", "loses", "no difference shown", "the net learns nothing"]
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -71,16 +71,20 @@ def best_of(rivals: Mapping[str, Sequence[float]]) -> str:
     return max(rivals, key=lambda name: float(np.mean(rivals[name])))
 
 
-def standing(differences: Mapping[str, Interval]) -> Standing:
+def standing(differences: Mapping[str, Interval], *, whole: Interval, chance: float) -> Standing:
     """How a condensed set stands against the best coreset of equal bytes, by the regime of the labels.
 
     Args:
         differences: regime (`hard`, `soft`, `teacher`) to the condensed set's accuracy less the coreset's. A set that
             has not shown that it wins with `hard` labels, and has with others, wins by its labels.
+        whole: accuracy of the same net after everything.
+        chance: share of the test images' most frequent class, which a net that learned nothing may reach.
 
     Returns:
-        What is shown: an interval that holds 0 shows nothing.
+        What is shown: an interval that holds 0 shows nothing, nor does a net that everything does not teach.
     """
+    if whole.low <= chance:
+        return "the net learns nothing"
     hard = differences.get("hard")
     if hard is not None and hard.low > 0:
         return "wins"

@@ -40,8 +40,9 @@ class Steps(Params):
         n_steps: of the optimiser, whatever the number of images.
         batch_size: images a step; all of them where there are fewer.
         augmentation: of every batch, see `condense.pixels.augmentation`; of several processes each draws its own.
-        momentum: of SGD.
-        weight_decay: of SGD, a part of the gradient.
+        optimizer: sgd as in the papers, for which step sizes are learned; adamw for nets that learn little by it.
+        momentum: of sgd.
+        weight_decay: of either; of sgd a part of the gradient.
         schedule: as the loop's.
         warmup_share: likewise.
         precision: likewise.
@@ -52,6 +53,7 @@ class Steps(Params):
     n_steps: int = Field(1000, ge=1)
     batch_size: int = Field(256, ge=1)
     augmentation: Strategy = "color_crop_cutout_flip_scale_rotate"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     schedule: loop.Schedule = "step"
@@ -80,8 +82,8 @@ def loop_config(steps: Steps, n_images: int, learning_rate: float, seed: int) ->
         batch_size=steps.batch_size,
         micro_batch_tokens=steps.batch_size,
         learning_rate=learning_rate,
-        optimizer="sgd",
-        momentum=steps.momentum,
+        optimizer=steps.optimizer,
+        momentum=steps.momentum if steps.optimizer == "sgd" else 0.0,
         weight_decay=steps.weight_decay,
         schedule=steps.schedule,
         warmup_share=steps.warmup_share,

@@ -16,7 +16,6 @@ Regimes: Dey et al. Rethinking Dataset Distillation. 2026. arXiv:2604.18811 (HL,
 DD-Ranking, Li et al. 2025, arXiv:2505.13300.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -33,7 +32,7 @@ Regime = Literal["hard", "soft", "teacher"]
 Kind = Literal["whole", "condensed", "coreset"]
 WHOLE = "whole"
 RANDOM = "at_random"  # what improvement over random is measured by
-MIN_FAMILIES = 3
+MIN_ARCHITECTURES = 3
 MIN_SEEDS = 5
 
 
@@ -41,8 +40,8 @@ class Config(Params):
     """What is compared.
 
     Attributes:
-        nets: students, as `condense.nets.opening` reads them, of three families or more; the first is the teacher's
-            too, and the one by which is said whether condensing was worth it.
+        nets: students, as `condense.nets.opening` reads them, three or more that differ in more than width; the first
+            is the teacher's too, and the one by which is said whether condensing was worth it.
         width: of those without one in their name.
         coresets: methods of `condense.coresets`, at_random among them.
         regimes: of the labels; soft for condensed sets that have soft labels.
@@ -71,10 +70,11 @@ class Config(Params):
 
     @field_validator("nets")
     @classmethod
-    def _has_families(cls, value: list[str]) -> list[str]:
-        families = {name for net in value for name in re.findall(r"^[a-z_]+", net)}
-        if len(families) < MIN_FAMILIES:
-            raise ValueError(f"a set that serves one kind of net says little; name nets of {MIN_FAMILIES} families")
+    def _differ(cls, value: list[str]) -> list[str]:
+        if len({net.partition(":")[0] for net in value}) < MIN_ARCHITECTURES:
+            raise ValueError(
+                f"what serves one net says little; name {MIN_ARCHITECTURES} or more that differ in more than width"
+            )
         return value
 
     @field_validator("multiples")

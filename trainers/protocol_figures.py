@@ -21,8 +21,8 @@ from trainers.comparison_figures import (
 from trainers.protocol import RANDOM, WHOLE, Config, Outcome
 
 
-def figures(found: Comparison, config: Config) -> dict[str, Any]:
-    """Of all arms; no seconds among them."""
+def figures(found: Comparison, config: Config, chance: float) -> dict[str, Any]:
+    """Of all arms; no seconds among them. `chance` as `standing` takes it."""
     by_kind: dict[str, dict[str, Any]] = {"whole": {}, "condensed": {}, "coreset": {}}
     for (name, regime, net), outcome in found.outcomes.items():
         arm = outcome.cell.arm
@@ -40,10 +40,14 @@ def figures(found: Comparison, config: Config) -> dict[str, Any]:
                 if regime == "soft" and name in found.of_hard_labels:
                     rival, interval = _against(found, name, "soft", net, found.of_hard_labels[name], of="hard")
                     one |= {"best_coreset_of_hard_labels": rival, "over_coreset_of_hard_labels": _rounded(interval)}
-        entry["standing"] = {net: standing(by_regime) for net, by_regime in differences.items()}
+        everything = {net: mean_interval(found.accuracy(WHOLE, "hard", net)) for net in config.nets}
+        entry["standing"] = {
+            net: standing(by_regime, whole=everything[net], chance=chance) for net, by_regime in differences.items()
+        }
     return {
         "n_nets": len(config.nets),
         "n_seeds": config.seeds,
+        "chance": round(chance, 4),
         "whole": by_kind["whole"][WHOLE],
         "condensed": by_kind["condensed"],
         "coresets": by_kind["coreset"],

@@ -49,6 +49,12 @@ def test_sets_of_any_size_train_as_long(n_images: int, n_steps: int):
     assert config.micro_batch_tokens >= config.batch_size
 
 
+def test_momentum_is_of_sgd_alone():
+    for optimizer, momentum in (("sgd", 0.9), ("adamw", 0.0)):
+        config = loop_config(steps(optimizer=optimizer), 10, 0.1, 3)
+        assert (config.optimizer, config.momentum, config.max_gradient_norm) == (optimizer, momentum, None)
+
+
 def test_losses_in_closed_form():
     """Images of mean 0 have uniform logits: ln K a label; of mean 1 logits 1, 2, 3, of which the softmax is known."""
     images = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])

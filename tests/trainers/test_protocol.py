@@ -11,7 +11,7 @@ from trainers.protocol import Config, parse
 @pytest.mark.parametrize(
     ("section", "says"),
     [
-        ({"nets": ["convnet2", "convnet3", "mlp"]}, "nets: .*name nets of 3 families"),
+        ({"nets": ["convnet2:16", "convnet2:48", "mlp"]}, "nets: .*name 3 or more that differ in more than width"),
         ({"nets": ["mlp", "vit:16", "mlp", "convnet2"]}, "nets: .*names one twice"),
         ({"seeds": 4}, "seeds: .*greater than or equal to 5"),
         ({"seeds_for_rate": 6}, r"seeds_for_rate: there are 5 seeds \(got 6\)"),

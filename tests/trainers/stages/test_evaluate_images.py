@@ -123,7 +123,10 @@ def test_one_protocol_for_all_arms(folder: Path, evaluate: Callable[..., int]):
         rates = (0.02, 0.1, 0.05) if arm == "means" else (0.02, 0.1)
         assert stated["learning_rate"] in [pytest.approx(rate) for rate in rates]
     assert set(entries) == {arm for arm, _, _ in rows}
-    assert set(found["condensed"]["noise"]["standing"].values()) <= {"loses", "no difference shown"}
+    assert found["chance"] == pytest.approx(1 / 3, abs=5e-5)
+    for net, standing in found["condensed"]["noise"]["standing"].items():
+        learns = found["whole"]["regimes"]["hard"][net]["accuracy"]["low"] > 1 / 3
+        assert standing in ({"loses", "no difference shown"} if learns else {"the net learns nothing"})
     plotted = json.loads((folder / "out" / "accuracy.json").read_text())
     assert {(row["arm"], row["regime"], row["net"]) for row in plotted} == set(rows)
     manifest = read_manifest(folder / "out")
