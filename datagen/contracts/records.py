@@ -430,10 +430,7 @@ class PromptScores:
 
 
 class Record(Protocol):
-    """A class of rows: of those above, and of others that stand beside what reads them.
-
-    One may have a METADATA, texts by key that its Parquet files hold for other readers.
-    """
+    """Any class of rows; its METADATA, where it has one, goes into its Parquet files for other readers."""
 
     SCHEMA: ClassVar[dict[str, Any]]
 
