@@ -19,9 +19,18 @@ from datagen.contracts.params import load_file
 from datagen.contracts.stage import check_sections, find_stages
 
 ROOT = Path(__file__).parents[1]
-STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+WRITTEN: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# By the name that DVC gives: one of a `foreach` is STAGE@ITEM.
+STAGES: dict[str, Any] = {name: one for name, one in WRITTEN.items() if "foreach" not in one} | {
+    f"{name}@{item}": json.loads(json.dumps(one["do"]).replace("${item}", item))
+    for name, one in WRITTEN.items()
+    for item in one.get("foreach", ())
+}
 PROFILES = ("params.yaml", "params.full.yaml")
-UNCONDITIONAL = {"datagen/prompts/wordings.json"}  # one method's data: `deps` know no condition
+UNCONDITIONAL = {  # one method's data or helper: `deps` know no condition
+    "condense/experts/_penalty.py", "condense/experts/_sharpness.py", "condense/images/_aligned.py",
+    "condense/sources/_split.py", "datagen/prompts/wordings.json",
+}  # fmt: skip
 
 # Prints the modules of ours that are loaded once the stage has parsed its section.
 LOADED = """
@@ -117,7 +126,7 @@ def test_names_are_one(stage: str):
     module = argument(stage, "-m")
     assert find_stages()[module.rpartition(".")[2]] == module
     section = argument(stage, "--section", module.rpartition(".")[2])
-    assert stage == section and STAGES[stage].get("params", [section]) == [section]
+    assert stage.replace("@", "_") == section and STAGES[stage].get("params", [section]) == [section]
     assert ("--params params.yaml" in STAGES[stage]["cmd"]) == ("params" in STAGES[stage])
     metrics = [path for one in STAGES[stage].get("metrics", []) for path in one]
     declared = {*STAGES[stage]["deps"], *STAGES[stage]["outs"], *metrics}

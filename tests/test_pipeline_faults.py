@@ -27,7 +27,9 @@ from tests.waiting import wait_until
 KEY = "sk-planted-5f0c2d9e7b1a"
 STAGES = (
     "prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm",
-    "narratives", "corpus", "label_quality", "train_encoder", "evaluate_encoder", "report",
+    "narratives", "corpus", "label_quality", "train_encoder", "evaluate_encoder",
+    "images", "images_validation", "images_test", "experts", "condense_images@trajectory_matching",
+    "condense_images@difficulty_aligned", "train_image", "evaluate_images", "report",
 )  # fmt: skip
 OUTPUT = {"prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified", "train_lm": "models/student"}
 N_PROMPTS, N_SAMPLES, CONCURRENCY = 120, 4, 8
@@ -40,6 +42,10 @@ TOLD = [  # an answer to every step's question
     })
     for n in range(8)
 ]  # fmt: skip
+CONDENSING = {
+    "iterations": 3, "student_steps": 2, "expert_epochs": 1, "max_start_epoch": 1, "augmentation": "none",
+    "n_threads": 1,
+}  # fmt: skip
 PARAMS = {
     "prompts": {"method": "user_rows"},
     "prompts_heldout": {"method": "user_rows"},
@@ -64,6 +70,20 @@ PARAMS = {
         "model": "models/tiny_encoder", "labels": ["joy", "fear"], "max_tokens": 64, "epochs": 1, "n_threads": 1,
     },
     "evaluate_encoder": {"n_threads": 1},
+    "images": {"method": "digits", "max_images": 200},
+    "images_validation": {"method": "digits", "split": "validation", "max_images": 50},
+    "images_test": {"method": "digits", "split": "test", "max_images": 50},
+    "experts": {
+        "net": "convnet1", "width": 4, "n_trajectories": 1, "epochs": 3, "learning_rate": 0.3, "batch_size": 32,
+        "augmentation": "none", "n_threads": 1,
+    },
+    "condense_images_trajectory_matching": {**CONDENSING, "method": "trajectory_matching"},
+    "condense_images_difficulty_aligned": {**CONDENSING, "method": "difficulty_aligned", "first_max_start_epoch": 1},
+    "train_image": {"net": "convnet1", "width": 4, "n_steps": 3, "seeds": 2, "augmentation": "none", "n_threads": 1},
+    "evaluate_images": {
+        "nets": ["convnet1", "mlp", "resnet18:4"], "width": 4, "coresets": ["at_random"], "regimes": ["hard", "soft"],
+        "learning_rates": [0.01], "n_steps": 2, "multiples": [], "augmentation": "none", "n_threads": 1,
+    },
 }  # fmt: skip
 
 
