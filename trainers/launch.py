@@ -53,10 +53,18 @@ def _work(job: Path) -> None:
     module, name = content["function"].split(":")
     try:
         result = {"returned": getattr(importlib.import_module(module), name)(**content["arguments"])}
+        _leave_group()  # here and not in the loop, which may train several students one after another
     except errors.DatastillError as error:
         result = {"error": type(error).__name__, "message": str(error)}
     if os.environ["RANK"] == "0":
         Path(content["result"]).write_text(json.dumps(result))
+
+
+def _leave_group() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def train(
         if step + 1 < len(plan) and _is_due(accelerator, saved):
             _save(accelerator, checkpoints, records)
             saved = time.monotonic()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # the model's own forward, without autocast
     return records
 

@@ -104,6 +104,18 @@ def test_killed_training_ends_where_an_unbroken_one_ends(files: Path):
     assert not list(home.glob("checkpoints/*/[!l]*"))
 
 
+def test_two_processes_train_as_one(files: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: one process, to float32's precision, without augmentation, whose draws are each process's own."""
+    more = ("augmentation=none", "seeds=2", "n_steps=6")
+    assert main(STAGE, arguments(files, files / "one", *more)) == 0
+    monkeypatch.setenv("DATASTILL_PROCESSES", "2")
+    assert main(STAGE, arguments(files, files / "two", *more)) == 0
+    for i in range(2):
+        one, two = (load_file(files / name / f"student-{i}.safetensors") for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        assert all(torch.allclose(one[name], two[name], rtol=1e-4, atol=1e-6) for name in one)
+
+
 def test_what_cannot_be_done_is_said_in_one_line(files: Path, capsys: pytest.CaptureFixture[str]):
     """Exit code, one line, no output."""
     test = tiny_images(5, seed=1)
