@@ -106,19 +106,26 @@ def loss_curve(losses: Sequence[tuple[float, float]]) -> str:
     """Loss by step, from 0; nothing where there are fewer than two steps."""
     if len(losses) < 2:
         return ""
-    points = _thinned(losses)
-    (first, _), (last, _) = points[0], points[-1]
-    ticks = _ticks(max(loss for _, loss in points))
-    top = ticks[-1]
-    line = " ".join(f"{100 * (x - first) / (last - first):.2f},{100 - 100 * loss / top:.2f}" for x, loss in points)
-    grid = "".join(f'<line x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>' for y in (100 - 100 * t / top for t in ticks))
-    labels = "".join(f"<span>{tick:g}</span>" for tick in reversed(ticks))
     return section(
         "Training loss",
         f"Nats a token of the answers, {losses[0][1]:.3f} at the first step and {losses[-1][1]:.3f} at the last.",
+        line_chart(losses, "step"),
+    )
+
+
+def line_chart(points: Sequence[tuple[float, float]], unit: str) -> str:
+    """A line through at least two points, in the order of x, with y from 0; `unit` says what x counts."""
+    points = _thinned(points)
+    (first, _), (last, _) = points[0], points[-1]
+    ticks = _ticks(max(y for _, y in points))
+    top = ticks[-1]
+    line = " ".join(f"{100 * (x - first) / (last - first):.2f},{100 - 100 * y / top:.2f}" for x, y in points)
+    grid = "".join(f'<line x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>' for y in (100 - 100 * t / top for t in ticks))
+    labels = "".join(f"<span>{tick:g}</span>" for tick in reversed(ticks))
+    return (
         f'<div class="loss"><div class="y">{labels}</div>'
-        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="loss by step">{grid}'
-        f'<polyline points="{line}"/></svg><div class="x"><span>step {first:g}</span><span>{last:g}</span></div></div>',
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="loss by {unit}">{grid}'
+        f'<polyline points="{line}"/></svg><div class="x"><span>{unit} {first:g}</span><span>{last:g}</span></div></div>'
     )
 
 

@@ -11,7 +11,7 @@ from datagen.report.charts import funnel, loss_curve, rate_bars
 from datagen.report.figures import ALL, Figures, Row, Sample, Unseen
 from datagen.report.markup import duration, long_text, percent, plain, section, text
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(figures: Figures, more: str = "") -> str:

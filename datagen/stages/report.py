@@ -10,6 +10,7 @@ from datagen.contracts.stage import Run, Stage, main
 from datagen.lineage import find_directories
 from datagen.report.corpus import corpus_sections
 from datagen.report.figures import ALL, count
+from datagen.report.images import image_sections
 from datagen.report.page import render
 
 
@@ -24,14 +25,15 @@ def parse(section: Mapping[str, Any]) -> Parts:
 
 def run(run: Run) -> dict[str, Any]:
     """Write `index.html`, the page, and `families.json`, the rates for `dvc plots`."""
-    made_of = {name: path for name, path in run.inputs.items() if name != "run_metrics"}
+    made_of = {name: path for name, path in run.inputs.items() if name not in ("run_metrics", "condensed")}
     figures = count(made_of, run.inputs.get("run_metrics"))
     corpus = run.inputs.get("corpus")
-    about_corpus = corpus_sections(corpus, run.inputs.get("encoder_evaluation")) if corpus else ""
+    more = corpus_sections(corpus, run.inputs.get("encoder_evaluation")) if corpus else ""
+    more += image_sections(run.inputs.get("condensed"), run.inputs.get("image_evaluation"))
     writing = run.out.with_name(f".{run.out.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
-    (writing / "index.html").write_text(render(figures, about_corpus), encoding="utf-8")
+    (writing / "index.html").write_text(render(figures, more), encoding="utf-8")
     plotted = [
         {"family": family or "all", "who": who, "rate": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
         for who, by_family in figures.rates.items()
@@ -40,6 +42,8 @@ def run(run: Run) -> dict[str, Any]:
     write_json(writing / "families.json", plotted)
     between = made_of.pop("between", None)
     others = {f"between/{path.name}": path for path in find_directories(between)} if between else {}
+    if condensed := run.inputs.get("condensed"):
+        others |= {f"condensed/{path.name}": path for path in find_directories(condensed)} or {"condensed": condensed}
     hashes = {name: content_hash(path) for name, path in (made_of | others).items()}
     write_json(writing / "manifest.json", {"format": "datastill", "stage": run.name, "inputs": hashes})
     replace_directory(writing, run.out)
@@ -61,6 +65,8 @@ STAGE = Stage(
         "evaluation": "dataset that evaluate_lm wrote",
         "corpus": "dataset that the corpus stage wrote",
         "encoder_evaluation": "dataset that evaluate_encoder wrote of the corpus's student",
+        "condensed": "folder with a condensed image set for each method, named so, or one set",
+        "image_evaluation": "dataset that evaluate_images wrote of them",
         "run_metrics": "folder with the NAME.run.json of the stages, where they were measured",
     },
     run=run,
