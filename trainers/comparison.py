@@ -68,7 +68,9 @@ def compare(bench: Bench, counts: Mapping[str, Mapping[str, int]], advance: Call
     transforms = list(bench.transforms) if "teacher" in config.regimes else [STANDARD]
     whole = [Cell(arm=whole_arm(bench), regime="hard", net=net, transform=STANDARD) for net in config.nets]
     teachers = [replace(whole[0], transform=one) for one in transforms if one != STANDARD]
-    left = len(whole) + len(teachers) + len(cells)
+    first = _first_alike(bench)
+    distinct = [cell for cell in cells if first.get(cell.arm.name, cell.arm.name) == cell.arm.name]
+    left = len(whole) + len(teachers) + len(distinct)
 
     def train(bench: Bench, cells: Sequence[Cell]) -> list[Outcome]:
         nonlocal left
@@ -81,8 +83,12 @@ def compare(bench: Bench, counts: Mapping[str, Mapping[str, int]], advance: Call
 
     of_everything = train(bench, [*whole, *teachers])
     bench = with_teachers(bench, of_everything)
-    for outcome in (*of_everything[: len(whole)], *train(bench, cells)):
-        found.outcomes[outcome.cell.arm.name, outcome.cell.regime, outcome.cell.net] = replace(outcome, weights=None)
+    trained = [*of_everything[: len(whole)], *train(bench, distinct)]
+    by_place = {(one.cell.arm.name, one.cell.regime, one.cell.net): replace(one, weights=None) for one in trained}
+    for cell in (*whole, *cells):
+        name = first.get(cell.arm.name, cell.arm.name)
+        outcome = replace(by_place[name, cell.regime, cell.net], cell=cell)
+        found.outcomes[cell.arm.name, cell.regime, cell.net] = outcome
     if "hard" in config.regimes:
         for name in bench.condensed:
             bench = _try_larger(name, bench, found, train)
@@ -125,6 +131,15 @@ def _cells(
 def _choose(arm: Arm, bench: Bench, found: Comparison) -> Bench:
     chosen, found.choosing_s[arm.name] = choose(arm.name.rpartition("-")[0], arm.n_images, bench)
     return replace(bench, coresets={**bench.coresets, arm.name: chosen})
+
+
+def _first_alike(bench: Bench) -> dict[str, str]:
+    """Coreset to the first of those that chose the same images in the same order, whose students are its own too."""
+    by_choice: dict[tuple[bytes, ...], str] = {}
+    return {
+        name: by_choice.setdefault(tuple(one.tobytes() for one in chosen), name)
+        for name, chosen in bench.coresets.items()
+    }
 
 
 def _try_larger(
