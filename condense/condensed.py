@@ -16,7 +16,7 @@ Source: none; affine quantisation is that of Jacob et al. 2017, arXiv:1712.05877
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def arrays_of(condensed: CondensedSet, bits: int) -> dict[str, NDArray[Any]]:
 def count_bytes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     """Bytes of what is stored: pixels, labels, soft_labels, step_size, transform, and their total."""
     part = {"raw": "pixels", "codes": "pixels", "scale": "pixels", "offset": "pixels"}
-    counts = dict.fromkeys(("pixels", "labels", "soft_labels", "step_size", "transform"), 0)
+    counts: dict[str, int] = dict.fromkeys(("pixels", "labels", "soft_labels", "step_size", "transform"), 0)
     for name, array in arrays.items():
         counts[part.get(name) or name.partition(".")[0]] += array.nbytes
     return counts | {"total": sum(counts.values())}
@@ -162,11 +162,6 @@ def _of(arrays: Mapping[str, NDArray[Any]], classes: Sequence[str], shape: tuple
         classes=list(classes),
         raw=raw,
     )
-
-
-def of_labels(condensed: CondensedSet, soft_labels: Floats | None) -> CondensedSet:
-    """The same images with other soft labels, or with none."""
-    return replace(condensed, soft_labels=soft_labels)
 
 
 def _by_channel(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,9 +1,11 @@
 """The gradient of trajectory matching: how the end of a student's training depends on what it was trained on.
 
-Cazenavette et al. Dataset Distillation by Matching Training Trajectories. 2022. arXiv:2203.11932, algorithm 1. A student
-starts at an expert's parameters and takes N steps of SGD on the condensed data,
+Cazenavette et al. Dataset Distillation by Matching Training Trajectories. 2022. arXiv:2203.11932, algorithm 1. A
+student starts at an expert's parameters and takes N steps of SGD on the condensed data,
 
-    b[n+1] = momentum b[n] + g[n],   theta[n+1] = theta[n] - step_size b[n+1],   g[n] = d loss(n, theta[n], data) / d theta,
+    g[n] = d loss(n, theta[n], data) / d theta,
+    b[n+1] = momentum b[n] + g[n],
+    theta[n+1] = theta[n] - step_size b[n+1],
 
 and the objective is how far it ends from where the expert went,
 
@@ -16,9 +18,9 @@ matching_adjoint   exact, in the memory of one step's graph and the N states: th
                    where H[n] mu[n] and the data's part are the derivatives of g[n] . mu[n], taken one step at a time.
                    L's derivative in the step size is sum g[n] . mu[n] / step_size: no gradient is stored
 matching_unrolled  the same by autograd through all steps at once, whose graph grows with N: the check of the other
-matching_tesla     Cui et al. Scaling Up Dataset Distillation to ImageNet-1K. 2022. arXiv:2211.10586: lambda is that of the
-                   end in every step, as if theta[n] did not depend on the data. An approximation, exact for N = 1 only;
-                   the factor 2 that their code loses is here
+matching_tesla     Cui et al. Scaling Up Dataset Distillation to ImageNet-1K. 2022. arXiv:2211.10586: lambda is that of
+                   the end in every step, as if theta[n] did not depend on the data. An approximation, exact for N = 1
+                   only; the factor 2 that their code loses is here
 
 Axes: P parameters.
 """

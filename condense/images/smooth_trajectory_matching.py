@@ -1,7 +1,7 @@
 """Trajectory matching of smooth experts (AST): what it adds to MTT on the condensed set's side.
 
-Shen, Yang, Lyu et al. 2023. arXiv:2310.10541, with its code (https://github.com/shenjiyuan123/AST-Alignment-with-Smooth-Expert),
-where the paper is silent. The experts' side, the loss ramp and the gradient penalty, is `condense.experts.smooth`. Here:
+arXiv:2310.10541 (2023); where it is silent, its code, https://github.com/shenjiyuan123/AST-Alignment-with-Smooth-Expert.
+The experts' side, the loss ramp and the gradient penalty, is `condense.experts.smooth`. Here:
 
 representative initialisation   the images nearest the centres of k-means on an expert's logits, by class
 inner momentum                  of the students, in the code alone
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOG_SHIFT = 8  # of the code
 _LOG_BASE = 5
+N_RESTARTS = 10  # of k-means
 
 
 class Config(Params):
@@ -131,7 +132,7 @@ def representative(task: Task) -> list[int]:
     features = logits(experts, task.images.cpu().numpy(), 0, experts.n_epochs).astype(np.float64)
     candidates = Candidates(features=features, labels=task.labels.cpu().numpy())
     sizes = [task.images_per_class] * task.n_classes
-    return k_means.k_means(k_means.Config(), candidates, sizes, seed=task.seed).tolist()
+    return k_means.k_means(k_means.Config(n_restarts=N_RESTARTS), candidates, sizes, seed=task.seed).tolist()
 
 
 def balance(epoch: int, max_start_epoch: int) -> float:

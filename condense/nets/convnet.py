@@ -3,8 +3,7 @@
 Gidaris, Komodakis. Dynamic Few-Shot Visual Learning without Forgetting. 2018. arXiv:1804.09458; in the form in which
 Zhao, Mopuri, Bilen (arXiv:2006.05929) and all trajectory matching papers condense with it: instance normalisation with
 learned scale and shift, so that all state is in the parameters. Depth 3 and width 128 is theirs for 32 x 32 images.
-A grey image of 28 x 28 is padded by 3 in the first layer, to 32 x 32, as in the published code, which does so with every
-grey image.
+A grey image of 28 x 28 is padded by 3 in the first layer, to 32 x 32; the published code does so with any grey image.
 """
 
 from collections import OrderedDict

@@ -141,8 +141,8 @@ def _learn(
         raise ParamsError("net: of_experts, and there are no --experts; give them, or name a net such as convnet3")
     of_experts = experts is not None and config.net == OF_EXPERTS
     task = Task(
-        images=torch.from_numpy(transform.apply(images.pixels)).to(device),
-        labels=torch.from_numpy(images.labels).to(device),
+        images=torch.as_tensor(transform.apply(images.pixels), device=device),
+        labels=torch.as_tensor(images.labels, device=device),
         n_classes=len(images.classes),
         images_per_class=config.images_per_class,
         trajectories=experts,

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Checkpoints:
 
     @classmethod
     @contextmanager
-    def open(cls, key: str) -> Iterator["Checkpoints"]:
+    def open(cls, key: str) -> Generator["Checkpoints"]:
         """Those under `key`, locked.
 
         Raises:

@@ -125,7 +125,8 @@ def line_chart(points: Sequence[tuple[float, float]], unit: str) -> str:
     return (
         f'<div class="loss"><div class="y">{labels}</div>'
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="loss by {unit}">{grid}'
-        f'<polyline points="{line}"/></svg><div class="x"><span>{unit} {first:g}</span><span>{last:g}</span></div></div>'
+        f'<polyline points="{line}"/></svg>'
+        f'<div class="x"><span>{unit} {first:g}</span><span>{last:g}</span></div></div>'
     )
 
 

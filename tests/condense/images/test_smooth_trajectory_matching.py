@@ -1,6 +1,4 @@
-"""Oracles: trajectory_matching where all is off; formulas of the paper's code by hand; finite differences stand in
-test_matching.py.
-"""
+"""Oracles: trajectory_matching where all is off; formulas of the paper's code, by hand."""
 
 import math
 from pathlib import Path
@@ -35,8 +33,8 @@ def test_all_off_is_trajectory_matching_bit_for_bit(digits: Path, experts: Path,
     settings = SMALL | {"expert_epochs": 2, "iterations": 8, "augmentation": augmentation}
     one = task(digits, Trajectories(experts))
     plain, smooth = (
-        trajectory_matching(PlainConfig(**settings), one),
-        smooth_trajectory_matching(Config(**settings | OFF), one),
+        trajectory_matching(PlainConfig.model_validate(settings), one),
+        smooth_trajectory_matching(Config.model_validate(settings | OFF), one),
     )
     for i in range(8):
         assert plain.step(i) == smooth.step(i)
@@ -52,8 +50,8 @@ def test_all_off_is_trajectory_matching_bit_for_bit(digits: Path, experts: Path,
 def test_each_part_does_something(digits: Path, experts: Path, part: dict[str, object]):
     settings = SMALL | OFF | {"expert_epochs": 2}
     one = task(digits, Trajectories(experts))
-    assert smooth_trajectory_matching(Config(**settings), one).step(0) != smooth_trajectory_matching(
-        Config(**settings | part), one
+    assert smooth_trajectory_matching(Config.model_validate(settings), one).step(0) != smooth_trajectory_matching(
+        Config.model_validate(settings | part), one
     ).step(0)
 
 

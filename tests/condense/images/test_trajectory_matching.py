@@ -20,14 +20,14 @@ def trajectories(experts: Path) -> Trajectories:
     return Trajectories(experts)
 
 
-def run(config: Config, one: Task) -> tuple[list[float], Any]:
-    learner = trajectory_matching(config, one)
+def run(settings: dict[str, Any], one: Task) -> tuple[list[float], Any]:
+    learner = trajectory_matching(Config.model_validate(settings), one)
     return [learner.step(i) for i in range(learner.n_iterations)], learner.result()
 
 
 def test_the_students_come_nearer_to_the_experts(digits: Path, trajectories: Trajectories):
     """The loss of the last ten iterations is below that of the first ten; oracle: it is 1 where a student stays put."""
-    losses, learned = run(Config(**SMALL), task(digits, trajectories))
+    losses, learned = run(SMALL, task(digits, trajectories))
     assert sum(losses[-10:]) < 0.97 * sum(losses[:10])
     assert learned.pixels.shape == (10, 1, 8, 8) and learned.labels.tolist() == list(range(10))
     assert learned.step_size > 0 and learned.step_size != 0.05
@@ -35,7 +35,7 @@ def test_the_students_come_nearer_to_the_experts(digits: Path, trajectories: Tra
 
 def test_it_starts_from_real_images_of_each_class(digits: Path, trajectories: Trajectories):
     one = task(digits, trajectories, images_per_class=3)
-    learned = trajectory_matching(Config(**SMALL), one).result()
+    learned = trajectory_matching(Config.model_validate(SMALL), one).result()
     assert learned.labels.tolist() == [label for label in range(10) for _ in range(3)]
     places = [(one.images == image).flatten(1).all(1).nonzero()[0].item() for image in learned.pixels]
     assert len(set(places)) == 30
@@ -49,7 +49,7 @@ def test_the_adjoint_makes_the_set_that_autograd_makes(
     """Ten iterations with SGD; Adam would blow rounding up."""
     settings = SMALL | {"iterations": 10, "optimizer": "sgd", "image_learning_rate": 10.0, "batch_size": batch_size}
     exact, unrolled = (
-        run(Config(**settings | {"gradient": name}), task(digits, trajectories)) for name in ("adjoint", "unrolled")
+        run(settings | {"gradient": name}, task(digits, trajectories)) for name in ("adjoint", "unrolled")
     )
     assert exact[0] == pytest.approx(unrolled[0], rel=1e-4)
     assert torch.allclose(exact[1].pixels, unrolled[1].pixels, rtol=1e-3, atol=1e-4)
@@ -58,8 +58,9 @@ def test_the_adjoint_makes_the_set_that_autograd_makes(
 def test_a_resumed_run_is_an_unbroken_one(digits: Path, trajectories: Trajectories):
     """Bit for bit, from the state after 12 of 30 iterations."""
     one = task(digits, trajectories)
-    config = Config(**SMALL | {"augmentation": "color_crop_cutout_scale_rotate"})
-    _, unbroken = run(config, one)
+    settings = SMALL | {"augmentation": "color_crop_cutout_scale_rotate"}
+    config = Config.model_validate(settings)
+    _, unbroken = run(settings, one)
     first = trajectory_matching(config, one)
     for i in range(12):
         first.step(i)
@@ -72,7 +73,7 @@ def test_a_resumed_run_is_an_unbroken_one(digits: Path, trajectories: Trajectori
 
 
 def test_a_rate_of_zero_keeps_the_step_size(digits: Path, trajectories: Trajectories):
-    _, learned = run(Config(**SMALL | {"iterations": 3, "step_size_learning_rate": 0.0}), task(digits, trajectories))
+    _, learned = run(SMALL | {"iterations": 3, "step_size_learning_rate": 0.0}, task(digits, trajectories))
     assert learned.step_size == pytest.approx(0.05, rel=1e-6)
 
 
@@ -84,7 +85,7 @@ def test_every_expert_comes_once_before_one_comes_again(trajectories: Trajectori
 
 
 def test_a_window_beyond_the_experts_end_is_refused(digits: Path, trajectories: Trajectories):
-    with pytest.raises(ParamsError, match="max_start_epoch: a segment starts at epoch 5 .* takes 2 epochs, .* for 6"):
-        trajectory_matching(Config(**SMALL | {"max_start_epoch": 6, "expert_epochs": 2}), task(digits, trajectories))
+    with pytest.raises(ParamsError, match=r"max_start_epoch: a segment starts at epoch 5 .* takes 2 epochs, .* for 6"):
+        run(SMALL | {"max_start_epoch": 6, "expert_epochs": 2}, task(digits, trajectories))
     with pytest.raises(ParamsError, match="method: trajectory_matching follows experts"):
-        trajectory_matching(Config(**SMALL), task(digits, None))
+        run(SMALL, task(digits, None))

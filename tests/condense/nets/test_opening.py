@@ -59,7 +59,7 @@ def test_flat_is_the_module():
 
 
 def test_flat_refuses_batch_statistics():
-    with pytest.raises(ParamsError, match="has state that is no parameter .*running_mean.*such as instance"):
+    with pytest.raises(ParamsError, match=r"has state that is no parameter .*running_mean.*such as instance"):
         FlatNet(open_net("convnet2-batch", (1, 8, 8), 10, width=8, seed=0))
 
 

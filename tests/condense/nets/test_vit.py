@@ -19,10 +19,12 @@ def test_only_positions_tell_patches_apart():
     image = torch.randn(1, 1, 8, 8)
     moved = image.flatten(2)[..., torch.randperm(64)].view(1, 1, 8, 8)
     assert not torch.allclose(net(image), net(moved), atol=1e-4)
-    net.get_submodule("features.0").positions.data.zero_()
+    patches = net.get_submodule("features.0")
+    assert isinstance(patches, Patches)
+    patches.positions.data.zero_()
     assert torch.allclose(net(image), net(moved), atol=1e-5)
 
 
 def test_a_width_that_no_head_divides_is_refused():
-    with pytest.raises(ParamsError, match="vit needs a width that is a multiple of 16 .got 20."):
+    with pytest.raises(ParamsError, match=r"vit needs a width that is a multiple of 16 .got 20."):
         open_net("vit", (1, 8, 8), 10, width=20, seed=0)
