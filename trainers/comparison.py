@@ -6,6 +6,7 @@ Source: none; the rules are those of `trainers.protocol`.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 
 from trainers.comparison_figures import best_of
 from trainers.protocol import Arm, Cell, Outcome, Regime
@@ -52,12 +53,15 @@ class Comparison:
         return best_of({arm: self.accuracy(arm, regime, net) for arm in arms})
 
 
-def compare(bench: Bench, counts: Mapping[str, Mapping[str, int]], advance: Callable[[Cell, int], None]) -> Comparison:
+def compare(
+    bench: Bench, counts: Mapping[str, Mapping[str, int]], kept: Path, advance: Callable[[Cell, int], None]
+) -> Comparison:
     """Train every arm's students.
 
     Args:
         bench: see there.
         counts: condensed set to its bytes, as `condense.condensed.count_bytes`.
+        kept: folder of what is done, see `train_cells`.
         advance: called for each cell that is done, with the number of cells that are known to be left.
     """
     config, found = bench.config, Comparison()
@@ -75,7 +79,7 @@ def compare(bench: Bench, counts: Mapping[str, Mapping[str, int]], advance: Call
     def train(bench: Bench, cells: Sequence[Cell]) -> list[Outcome]:
         nonlocal left
         done: list[Outcome] = []
-        for outcome in train_cells(bench, cells):
+        for outcome in train_cells(bench, cells, kept):
             done.append(outcome)
             left = max(left - 1, 0)
             advance(outcome.cell, left)

@@ -44,6 +44,7 @@ from trainers.image_steps import (
 from trainers.protocol import WHOLE, Arm, Cell, Config, Outcome, Regime
 
 STANDARD = "standard"  # the name of the training images' own transform
+_STORED = ("learning_rate", "accuracy", "validation", "seconds", "weights")
 Positions = NDArray[np.int64]
 Weights = Mapping[str, torch.Tensor]
 
@@ -166,10 +167,24 @@ def choose(method: str, n_images: int, bench: Bench) -> tuple[list[Positions], f
     return chosen, (time.perf_counter() - start) / bench.config.seeds
 
 
-def train_cells(bench: Bench, cells: Sequence[Cell]) -> Iterator[Outcome]:
-    """Each cell's outcome, in order; over the workers of a cluster where one is named."""
-    for _, outcome in map_chunks(partial(train_cell, bench), cells):
-        yield outcome
+def train_cells(bench: Bench, cells: Sequence[Cell], kept: Path) -> Iterator[Outcome]:
+    """Each cell's outcome, in order; over the workers of a cluster where one is named.
+
+    Args:
+        bench: see there.
+        cells: what is trained.
+        kept: folder that holds the outcomes of this bench and no other, those of a run that was killed too.
+    """
+    left = [cell for cell in cells if not _file(kept, cell).exists()]
+    trained = map_chunks(partial(train_cell, bench), left)
+    for cell in cells:
+        file = _file(kept, cell)
+        if not file.exists():
+            _, outcome = next(trained)
+            stored = {name: getattr(outcome, name) for name in _STORED}
+            torch.save(stored, file.with_suffix(".writing"))
+            file.with_suffix(".writing").rename(file)
+        yield Outcome(cell=cell, **torch.load(file, weights_only=True))
 
 
 def train_cell(bench: Bench, cell: Cell) -> Outcome:
@@ -181,11 +196,12 @@ def train_cell(bench: Bench, cell: Cell) -> Outcome:
         rates.append(own)
     truth = {part: torch.from_numpy(getattr(bench, part).labels).to(device_type()) for part in ("validation", "test")}
     students: dict[tuple[float, int], tuple[torch.nn.Module, float, float]] = {}
+    of_all = None if cell.arm.kind == "coreset" else _learned(bench, cell, 0)  # a coreset is another for each seed
 
     def student(rate: float, i: int) -> tuple[torch.nn.Module, float, float]:
         """Net, seconds, accuracy on validation images."""
         if (rate, i) not in students:
-            net, seconds = _train(bench, cell, teacher, rate, i)
+            net, seconds = _train(bench, cell, of_all or _learned(bench, cell, i), teacher, rate, i)
             seen = bench.seen("validation", cell.transform)
             students[rate, i] = net, seconds, accuracy(net, seen, truth["validation"])
         return students[rate, i]
@@ -231,21 +247,30 @@ def set_of(bench: Bench, cell: Cell, i: int) -> CondensedSet:
     return real_set(bench.train.take(at), bench.transforms[cell.transform], logits)
 
 
+def _learned(bench: Bench, cell: Cell, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and targets of student i, on the device."""
+    return on_device(set_of(bench, cell, i), hard=cell.regime != "soft")
+
+
 def _train(
-    bench: Bench, cell: Cell, teacher: torch.nn.Module | None, rate: float, i: int
+    bench: Bench,
+    cell: Cell,
+    learned: tuple[torch.Tensor, torch.Tensor],
+    teacher: torch.nn.Module | None,
+    rate: float,
+    i: int,
 ) -> tuple[torch.nn.Module, float]:
     """Student i at a rate, and the seconds that it took."""
     steps, config = bench.steps, bench.config
-    learned = set_of(bench, cell, i)
-    images, targets = on_device(learned, hard=cell.regime != "soft")
+    images, targets = learned
     seed = derive_seed(steps.seed, "image", i)
     net = fresh_net(cell.net, bench.shape, len(bench.train.classes), config.width, seed)
-    rows = [Position(at) for at in range(len(learned))]
+    rows = [Position(at) for at in range(len(images))]
     with tempfile.TemporaryDirectory(prefix="datastill-student-") as folder:
         start = time.perf_counter()
         loop.train(
             net, rows, loss_of(images, targets, steps.augmentation, teacher),
-            loop_config(steps, len(learned), rate, seed), Checkpoints(Path(folder)),
+            loop_config(steps, len(images), rate, seed), Checkpoints(Path(folder)),
         )  # fmt: skip
         return net, time.perf_counter() - start
 
@@ -254,6 +279,11 @@ def _teacher(bench: Bench, transform: str) -> torch.nn.Module:
     net = fresh_net(bench.config.nets[0], bench.shape, len(bench.train.classes), bench.config.width, 0)
     net.load_state_dict(dict(bench.teachers[transform]))
     return net.to(device_type()).eval().requires_grad_(False)
+
+
+def _file(kept: Path, cell: Cell) -> Path:
+    place = "\0".join((cell.arm.name, cell.regime, cell.net, cell.transform))
+    return kept / f"outcome-{hashlib.sha256(place.encode()).hexdigest()[:32]}.pt"
 
 
 def _costs(bench: Bench, *, soft: bool) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """Oracles: rows nearest a class's mean, budgets by hand, a set that everything is behind."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,8 @@ def bytes_of(n_images: int) -> dict[str, int]:
 
 def run(one: Bench, counts: dict[str, dict[str, int]]) -> tuple[Comparison, list[Cell]]:
     trained: list[Cell] = []
-    return compare(one, counts, lambda cell, left: trained.append(cell)), trained
+    with tempfile.TemporaryDirectory() as kept:
+        return compare(one, counts, Path(kept), lambda cell, left: trained.append(cell)), trained
 
 
 def everything(signal: int = 100) -> CondensedSet:

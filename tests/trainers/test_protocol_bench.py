@@ -1,6 +1,7 @@
 """Oracles: bytes as they are stored, sizes by brute force, students that learn from the very same images."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,15 +126,25 @@ def test_a_coreset_is_chosen_for_each_seed():
         choose("forgetting", 7, one)
 
 
-def test_arms_of_the_same_images_have_the_same_students():
+def test_arms_of_the_same_images_have_the_same_students(tmp_path: Path):
     """Oracle: everything itself, as a condensed set: seed by seed the same accuracies, to the last digit."""
     plain = bench()
     one = bench({"copy": real_set(plain.train, plain.transforms[STANDARD])})
     copy = Arm(name="copy", kind="condensed", n_images=60, bytes_of=(("hard", 1), ("teacher", 1)))
     cells = [Cell(arm=arm, regime="hard", net=NET, transform=STANDARD) for arm in (whole_arm(one), copy)]
-    everything, found = train_cells(one, cells)
+    everything, found = train_cells(one, cells, tmp_path)
     assert found.accuracy == everything.accuracy and found.validation == everything.validation
     assert len(set(found.accuracy)) > 1, "seeds differ"
+
+
+def test_what_is_kept_is_not_trained_again(tmp_path: Path):
+    """Seconds are measured, so equal ones were read; another net is trained."""
+    one = bench()
+    cell = Cell(arm=whole_arm(one), regime="hard", net=NET, transform=STANDARD)
+    (first,) = train_cells(one, [cell], tmp_path)
+    again, other = train_cells(one, [cell, replace(cell, net="mlp1:8")], tmp_path)
+    assert again.seconds == first.seconds and again.accuracy == first.accuracy
+    assert again.cell == cell and other.seconds != first.seconds
 
 
 def test_the_rate_is_chosen_on_validation_images_alone():

@@ -7,12 +7,16 @@ each student, accuracy.json what is plotted; the metrics say how each set stands
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
 from datagen.contracts.errors import DataError
-from datagen.contracts.stage import Run, Stage, main
+from datagen.contracts.stage import PACKAGES, Run, Stage, main
 from trainers.image_steps import Steps
 from trainers.protocol import WHOLE, Cell, Config, StudentScore, parse, scores
 from trainers.students import check_before_training
@@ -20,16 +24,18 @@ from trainers.students import check_before_training
 if TYPE_CHECKING:
     from condense.condensed import CondensedSet
     from datagen.contracts.images import ImageSet
+    from trainers.comparison import Comparison
+    from trainers.protocol_bench import Bench
 
+_CODE = Path(__file__).parents[2]
 PARTS = ("train", "validation", "test")
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Write the students' scores; the figures are in the manifest too, without seconds."""
+    """Write the students' scores; what is done is kept, so that a run that was killed goes on."""
     check_before_training(run)
     from condense.nets.opening import open_net
     from datagen.contracts.images import check_classes, read_images
-    from trainers.comparison import compare
     from trainers.image_students import check_fits
     from trainers.protocol_bench import open_bench
     from trainers.protocol_figures import figures, plot_rows, with_seconds
@@ -47,29 +53,45 @@ def run(run: Run) -> dict[str, Any]:
     counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
     seconds = {name: condensing_seconds(name, path, run.inputs.get("run_metrics")) for name, path in paths.items()}
     bench = open_bench(config, steps, images["train"], images["validation"], images["test"], condensed)
+    facts = {
+        "stage": run.name,
+        "section": run.params.values(),
+        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"},
+        "code": code_hash(*(_CODE / package for package in PACKAGES)),
+        "torch": version("torch"),
+        "device": device_type(),
+    }
+    with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
+        found = _compare(run, bench, counts, checkpoints.folder)
+        labels: list[int] = images["test"].labels.tolist()
+        stated = figures(found, config, chance=max(Counter(labels).values()) / len(labels))
+        manifest = {
+            "stage": run.name,
+            "params": run.params.values(),
+            "inputs": facts["inputs"],
+            "classes": list(train.classes),
+            "figures": stated,
+        }
+        with DatasetWriter(run.out, StudentScore, manifest) as writer:
+            for outcome in found.outcomes.values():
+                for score in scores(outcome):
+                    writer.read()
+                    writer.write(score)
+            writer.attach("accuracy.json", json.dumps(plot_rows(stated), indent=1) + "\n")
+        for kept in checkpoints.folder.glob("outcome-*"):
+            kept.unlink()
+    return with_seconds(stated, found, config, seconds) | {"rows": writer.rows, "n_steps": steps.n_steps}
+
+
+def _compare(run: Run, bench: "Bench", counts: Mapping[str, Mapping[str, int]], kept: Path) -> "Comparison":
+    from trainers.comparison import compare
+
     with run.progress(None, "arms") as bar:
 
         def advance(cell: Cell, left: int) -> None:
             bar.advance(1, note=f"{cell.arm.name}, {cell.regime} labels, {cell.net}; {left} left")
 
-        found = compare(bench, counts, advance)
-    labels: list[int] = images["test"].labels.tolist()
-    most_frequent = max(Counter(labels).values())
-    stated = figures(found, config, chance=most_frequent / len(labels))
-    manifest = {
-        "stage": run.name,
-        "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"},
-        "classes": list(train.classes),
-        "figures": stated,
-    }
-    with DatasetWriter(run.out, StudentScore, manifest) as writer:
-        for outcome in found.outcomes.values():
-            for score in scores(outcome):
-                writer.read()
-                writer.write(score)
-        writer.attach("accuracy.json", json.dumps(plot_rows(stated), indent=1) + "\n")
-    return with_seconds(stated, found, config, seconds) | {"rows": writer.rows, "n_steps": steps.n_steps}
+        return compare(bench, counts, kept, advance)
 
 
 def find_arms(folder: Path, config: Config) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """Oracles: scipy's t over the rows of the dataset, bytes of stored sets, train_image on the same images."""
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from condense.pixels.transform import fit_transform
 from datagen.contracts.dataset import iterate, read_manifest
 from datagen.contracts.stage import check_sections, main
 from tests.tiny_images import tiny_images, write_npz
-from tests.trained import contents
+from tests.trained import contents, kill_after_a_checkpoint
 from trainers.image_steps import real_set
 from trainers.stages.evaluate_images import STAGE
 from trainers.stages.train_image import STAGE as TRAIN
@@ -54,17 +55,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def evaluate(folder: Path) -> Callable[..., int]:
-    """Runs the stage on the folder's arms; writes `OUT` and `OUT.json`."""
+def command(folder: Path) -> Callable[..., list[str]]:
+    """Arguments to run the stage on the folder's arms; it writes `OUT` and `OUT.json`."""
 
-    def run(out: str, *settings: str, run_metrics: Path | None = None, **files: str) -> int:
+    def arguments(out: str, *settings: str, run_metrics: Path | None = None, **files: str) -> list[str]:
         names = {"train": "train.npz", "validation": "validation.npz", "test": "test.npz", "condensed": "arms", **files}
         inputs = [word for name, file in names.items() for word in (f"--{name}", str(folder / file))]
         more = ["--run-metrics", str(run_metrics)] if run_metrics else []
         written = ["--out", str(folder / out), "--metrics", str(folder / f"{out}.json")]
-        return main(STAGE, [*inputs, *more, *written, "--set", *SETTINGS, *settings])
+        return [*inputs, *more, *written, "--set", *SETTINGS, *settings]
 
-    return run
+    return arguments
+
+
+@pytest.fixture
+def evaluate(command: Callable[..., list[str]]) -> Callable[..., int]:
+    """Runs it."""
+    return lambda *settings, **files: main(STAGE, command(*settings, **files))
 
 
 def by_seed(out: Path) -> dict[tuple[str, str, str], list[float]]:
@@ -133,11 +140,21 @@ def test_one_protocol_for_all_arms(folder: Path, evaluate: Callable[..., int]):
     assert manifest["record"] == "StudentScore" and "seconds" not in json.dumps(manifest)
 
 
+def test_a_killed_run_goes_on(folder: Path, command: Callable[..., list[str]], evaluate: Callable[..., int]):
+    """Oracle: an unbroken run, byte for byte."""
+    more = ("regimes=[teacher]", "learning_rates=[0.1]")
+    home, pattern = folder / "home", "checkpoints/*/outcome-*.pt"
+    program = [sys.executable, "-m", "trainers.stages.evaluate_images", *command("broken", *more)]
+    kill_after_a_checkpoint(program, home, pattern)
+    assert list(home.glob(pattern)) and not (folder / "broken").exists()
+    assert evaluate("broken", *more) == evaluate("out", *more) == 0
+    assert contents(folder / "broken") == contents(folder / "out")
+    assert not list(home.glob(pattern))
+
+
 def test_everything_trains_as_train_image_trains(folder: Path, evaluate: Callable[..., int]):
-    """Oracle: the other stage, by the same steps, rate and seeds; and a second run gives the same bytes."""
-    more = ("regimes=[hard]", "learning_rates=[0.1]", "multiples=[]")
-    assert evaluate("out", *more) == evaluate("again", *more) == 0
-    assert contents(folder / "out") == contents(folder / "again")
+    """Oracle: the other stage, by the same steps, rate and seeds."""
+    assert evaluate("out", "regimes=[hard]", "learning_rates=[0.1]", "multiples=[]") == 0
     whole = json.loads((folder / "out.json").read_text())["whole"]["regimes"]["hard"]
     for net in NETS[:2]:
         inputs = ["--images", str(folder / "train.npz"), "--test", str(folder / "test.npz"), "--out", str(folder / "s")]
