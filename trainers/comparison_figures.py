@@ -5,7 +5,7 @@ initial weights and the same noise whatever the arm, so arms are compared seed b
 the seeds: they say what another seed may give, not what other test images may.
 
 Student. The Probable Error of a Mean. Biometrika 6(1), 1908; for pairs, of their differences.
-Hard label recovery and improvement over random: Li et al. DD-Ranking. 2025. arXiv:2505.13300, section 3.
+Hard label recovery and improvement over random: Li et al. DD-Ranking. 2025. arXiv:2505.13300, as in its code.
 Labels that do the work of images: Dey et al. Rethinking Dataset Distillation. 2026. arXiv:2604.18811.
 """
 

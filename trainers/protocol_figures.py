@@ -106,7 +106,7 @@ def worth(found: Comparison, name: str, config: Config, condensing_s: float | No
     as_good = [one for one in tried if sum(found.accuracy(one, regime, net)) >= sum(mine.accuracy)]
     coreset = found.outcomes[as_good[0], regime, net] if as_good else None
     if condensing_s is None:
-        verdict = "not known: the seconds of condensing are not given (--run-metrics)"
+        verdict = "not known: nothing says how many seconds condensing took (--run-metrics)"
         return {"accuracy_lost": lost, "coreset": as_good[0] if as_good else None, "verdict": verdict}
     each = _each(mine)
     n_everything = break_even(condensing_s, each, 0.0, _each(everything))

@@ -16,7 +16,7 @@ from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
 from datagen.contracts.errors import DataError
-from datagen.contracts.stage import PACKAGES, Run, Stage, main
+from datagen.contracts.stage import PACKAGES, Run, Stage, log, main
 from trainers.image_steps import Steps
 from trainers.protocol import WHOLE, Cell, Config, StudentScore, parse, scores
 from trainers.students import check_before_training
@@ -115,33 +115,26 @@ def find_arms(folder: Path, config: Config) -> dict[str, Path]:
 
 
 def condensing_seconds(name: str, path: Path, run_metrics: Path | None) -> float | None:
-    """Seconds of making a set, those of its experts among them, from the runs' own metrics; None where none are given.
+    """Seconds of making a set, those of its experts among them, from the runs' own metrics; None where they lack.
 
     Args:
-        name: of the set; NAME.run.json or STAGE_NAME.run.json holds its seconds.
+        name: of the set; condense_images_NAME.run.json or NAME.run.json holds its seconds.
         path: of the set; its manifest says whether it had experts, of which experts.run.json holds the seconds.
-        run_metrics: folder with these files.
-
-    Raises:
-        DataError: one is missing, or there are several.
+        run_metrics: folder with these files, or None.
     """
     if run_metrics is None:
         return None
-
-    def of(wanted: str) -> float:
-        files = sorted(run_metrics.rglob("*.run.json"))
-        files = [one for one in files if re.fullmatch(rf"(.+_)?{re.escape(wanted)}\.run\.json", one.name)]
-        exact = [one for one in files if one.name == f"{wanted}.run.json"]
-        files = exact or files
-        if len(files) != 1:
-            raise DataError(
-                f"{run_metrics}: holds {len(files)} files {wanted}.run.json for the seconds of {name}; keep what "
-                "--metrics of its stage wrote there, or leave --run-metrics out"
-            )
-        return float(json.loads(files[0].read_text())["seconds"])
-
-    experts = of("experts") if "experts" in read_manifest(path).get("inputs", {}) else 0.0
-    return round(of(name) + experts, 3)
+    wanted = [[f"condense_images_{name}", name]]
+    if "experts" in read_manifest(path).get("inputs", {}):
+        wanted.append(["experts"])
+    total = 0.0
+    for names in wanted:
+        files = [file for one in names if (file := run_metrics / f"{one}.run.json").is_file()]
+        if not files:
+            log.warning("%s: no %s.run.json, so the seconds of making %s are not known", run_metrics, names[0], name)
+            return None
+        total += float(json.loads(files[0].read_text())["seconds"])
+    return round(total, 3)
 
 
 def _read_arm(path: Path, train: "ImageSet", config: Config) -> "CondensedSet":

@@ -186,10 +186,23 @@ def test_worth_is_told_by_the_seconds_of_making(folder: Path, evaluate: Callable
     assert "of as many bytes, is as good" in noise["worth"]["verdict"]
 
 
-def test_without_them_the_worth_is_not_known(folder: Path, evaluate: Callable[..., int]):
-    assert evaluate("out", "regimes=[hard]", "learning_rates=[0.1]", "multiples=[]", condensed="arms/noise") == 0
+def test_without_them_the_worth_is_not_known(
+    folder: Path, evaluate: Callable[..., int], caplog: pytest.LogCaptureFixture
+):
+    """No folder, and one that has the seconds of one set and of a longer name, but of no experts."""
+    more = ("regimes=[hard]", "learning_rates=[0.1]", "multiples=[]", "n_steps=1")
+    assert evaluate("out", *more, condensed="arms/noise") == 0
     found = json.loads((folder / "out.json").read_text())["condensed"]["noise"]
     assert found["condensing_seconds"] is None and found["worth"]["verdict"].startswith("not known")
+    times = folder / "times"
+    times.mkdir()
+    for name in ("condense_images_means", "condense_images_more_noise"):
+        (times / f"{name}.run.json").write_text(json.dumps({"seconds": 1.0}))
+    assert evaluate("out", *more, run_metrics=times) == 0
+    found = json.loads((folder / "out.json").read_text())["condensed"]
+    assert [found[name]["condensing_seconds"] for name in ("means", "noise")] == [None, None]
+    assert "no experts.run.json, so the seconds of making means are not known" in caplog.text
+    assert "no condense_images_noise.run.json" in caplog.text
 
 
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -197,7 +210,6 @@ def test_what_cannot_be_done_is_said_in_one_line(
 ):
     """Exit code, one line, no output; before anything is trained."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "times").mkdir()
     train = tiny_images(20)
     other = real_set(train.take(np.arange(3)), fit_transform(train, "standard"))
     write_condensed(tmp_path / "taken" / "k_means-3", other, 8, {}, [])
@@ -208,7 +220,6 @@ def test_what_cannot_be_done_is_said_in_one_line(
         ([], {"condensed": "taken"}, 3, "k_means-3 is what the evaluation calls an arm of its own"),
         ([], {"condensed": "renamed"}, 3, "has classes a, b, c"),
         ([], {"test": "colour.npz"}, 3, "images are 3 x 8 x 8, the training images 1 x 8 x 8"),
-        ([], {"run_metrics": tmp_path / "times"}, 3, "holds 0 files experts.run.json for the seconds of means"),
         (["regimes=[soft]"], {}, 3, "has no soft labels; name another of the regimes"),
         (["coresets=[at_random, forgetting]"], {}, 2, "forgetting needs to know"),
         (["nets=[mlp, convnet9, vit:16]"], {}, 2, "convnet9 pools 9 times"),
