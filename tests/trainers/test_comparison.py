@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from condense.condensed import CondensedSet
+from condense.pixels.transform import fit_transform
 from tests.tiny_images import tiny_images
 from trainers.comparison import Comparison, compare
 from trainers.image_steps import Steps, real_set
@@ -69,6 +70,22 @@ def test_every_set_has_rivals_of_its_own_bytes():
     found, trained = run(one, {"a": bytes_of(3), "b": {"soft_labels": 0, "total": 8 + 65 * 8 - 1}})
     assert found.rivals == {("a", "hard"): ["at_random-3"], ("b", "hard"): ["at_random-7"]}
     assert len(trained) == 5 * len(NETS) and set(found.choosing_s) == {"at_random-3", "at_random-7"}
+
+
+def test_a_whitened_set_has_a_teacher_of_its_own():
+    """It is trained on whitened images, beside the standard one of the coresets; what it scores is nobody's result."""
+    plain = bench()
+    white = real_set(plain.train, fit_transform(plain.train, "zca"))
+    more: dict[str, Any] = {"n_steps": 40, "learning_rates": [0.5]}  # whitened values are small
+    one = bench({"white": white}, coresets=["at_random"], regimes=["hard", "teacher"], **more)
+    (name,) = one.transforms.keys() - {STANDARD}
+    found, trained = run(one, {"white": bytes_of(3)})
+    whole = [(cell.net, cell.transform) for cell in trained if cell.arm.kind == "whole"]
+    assert whole == [*((net, STANDARD) for net in NETS), (NETS[0], name)]
+    assert {cell.transform for cell in trained if cell.arm.kind == "condensed"} == {name}
+    assert {cell.transform for cell in trained if cell.arm.kind == "coreset"} == {STANDARD}
+    assert {found.outcomes["whole", "hard", net].cell.transform for net in NETS} == {STANDARD}
+    assert np.mean(found.accuracy("white", "teacher", NETS[0])) > 0.8, "a teacher of other pixels would teach nothing"
 
 
 def test_larger_coresets_are_tried_until_one_is_as_good():
