@@ -197,6 +197,26 @@ def _pairs(names: list[str]) -> list[tuple[str, str]]:
     return [(name, name.replace("weight", "bias")) for name in names if name.endswith("weight")]
 
 
+def test_a_teacher_is_that_of_the_images_transform():
+    """Each is kept under its own; a standard one full of zeros makes no difference to students of whitened images."""
+    plain = bench()
+    one = bench({"white": real_set(plain.train, fit_transform(plain.train, "zca"))})
+    (name,) = one.transforms.keys() - {STANDARD}
+    everything = Cell(arm=whole_arm(one), regime="hard", net=NET, transform=STANDARD)
+    outcomes = [train_cell(one, everything), train_cell(one, replace(everything, transform=name))]
+    taught = with_teachers(one, outcomes)
+    for outcome, transform in zip(outcomes, (STANDARD, name), strict=True):
+        for layer, weight in outcome.weights.items():
+            assert torch.equal(taught.teachers[transform][layer], weight)
+    arm = Arm(name="white", kind="condensed", n_images=60, bytes_of=(("teacher", 1),))
+    cell = Cell(arm=arm, regime="teacher", net=NET, transform=name)
+    zeros = {layer: torch.zeros_like(weight) for layer, weight in taught.teachers[STANDARD].items()}
+    other = replace(taught, teachers={**taught.teachers, STANDARD: zeros})
+    assert train_cell(other, cell).accuracy == train_cell(taught, cell).accuracy
+    swapped = replace(taught, teachers={**taught.teachers, name: zeros})
+    assert train_cell(swapped, cell).accuracy != train_cell(taught, cell).accuracy
+
+
 def test_regimes_are_never_mixed():
     """The same coreset learns other things from each kind of label."""
     one = bench()
