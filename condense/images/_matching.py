@@ -137,7 +137,8 @@ def _reverse(
     momentum: float, *, with_curvature: bool,
 ) -> Matched:  # fmt: skip
     """The recursion of the module's docstring, one step's graph at a time."""
-    states = _train(loss, start, data, step_size, n_steps, momentum)
+    leaves = tuple(map(_leaf, data))
+    states, last = _train(loss, start, leaves, step_size, n_steps, momentum)
     slope = torch.zeros_like(start)  # lambda[n+1]
     carried = torch.zeros_like(start)  # momentum mu[n+1]
     gradients = tuple(map(torch.zeros_like, data))
@@ -148,28 +149,35 @@ def _reverse(
                 slope += target.slope(states[n + 1])
         mu = carried - step_size * slope
         carried = momentum * mu
-        theta, leaves = _leaf(states[n]), tuple(map(_leaf, data))
-        (gradient,) = torch.autograd.grad(loss(n, theta, leaves), theta, create_graph=True)
-        product = gradient @ mu
-        wanted = (theta, *leaves) if with_curvature else leaves
-        parts = torch.autograd.grad(product, wanted, materialize_grads=True)
-        if with_curvature:
+        theta, gradient = last or _step(loss, n, states[n], leaves, create_graph=True)
+        last = None
+        curved = with_curvature and n > 0  # nothing is asked about the start
+        parts = torch.autograd.grad(gradient, (theta, *leaves) if curved else leaves, mu, materialize_grads=True)
+        if curved:
             slope += parts[0]
         for total, part in zip(gradients, parts[-len(leaves) :], strict=True):
             total += part
-        step_sum += product.detach()
+        step_sum += gradient.detach() @ mu
     return Matched(_total(states, targets), gradients, step_sum / step_size)
 
 
-def _train(loss: StepLoss, start: Tensor, data: Data, step_size: Tensor, n_steps: int, momentum: float) -> list[Tensor]:
-    """The N + 1 states of the inner training, without a graph."""
-    states, velocity = [start], None
+def _train(
+    loss: StepLoss, start: Tensor, leaves: Data, step_size: Tensor, n_steps: int, momentum: float
+) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
+    """The N + 1 states of the inner training, and what `_step` gave for the last, whose graph the recursion starts with."""
+    states, velocity, step = [start], torch.zeros_like(start), None
     for n in range(n_steps):
-        theta = _leaf(states[-1])
-        (gradient,) = torch.autograd.grad(loss(n, theta, data), theta)
-        velocity = gradient if velocity is None or not momentum else momentum * velocity + gradient
-        states.append(states[-1] - step_size * velocity)
-    return states
+        step = _step(loss, n, states[n], leaves, create_graph=n == n_steps - 1)
+        velocity = momentum * velocity + step[1].detach()
+        states.append(states[n] - step_size * velocity)
+    return states, step
+
+
+def _step(loss: StepLoss, n: int, state: Tensor, leaves: Data, *, create_graph: bool) -> tuple[Tensor, Tensor]:
+    """The parameters of a step as a leaf, and the loss's gradient in them."""
+    theta = _leaf(state)
+    (gradient,) = torch.autograd.grad(loss(n, theta, leaves), theta, create_graph=create_graph)
+    return theta, gradient
 
 
 def _total(states: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
