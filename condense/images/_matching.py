@@ -164,7 +164,7 @@ def _reverse(
 def _train(
     loss: StepLoss, start: Tensor, leaves: Data, step_size: Tensor, n_steps: int, momentum: float
 ) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
-    """The N + 1 states of the inner training, and what `_step` gave for the last, whose graph the recursion starts with."""
+    """The N + 1 states of the inner training, and the last `_step`, with whose graph the recursion begins."""
     states, velocity, step = [start], torch.zeros_like(start), None
     for n in range(n_steps):
         step = _step(loss, n, states[n], leaves, create_graph=n == n_steps - 1)

@@ -1,7 +1,7 @@
 """A net as a function of one vector of parameters, which trajectories and matching work on.
 
 Source: none. It does what `torch.func.functional_call` does, for parameters that are always all given: a copy of the
-module has none of its own, so that the vector's views are set as plain attributes, which takes less of a small net's step.
+module has none of its own, and the vector's views are set as plain attributes, which costs a small net's step less.
 """
 
 import copy
