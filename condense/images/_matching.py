@@ -163,13 +163,16 @@ def _reverse(
 
 def _train(
     loss: StepLoss, start: Tensor, leaves: Data, step_size: Tensor, n_steps: int, momentum: float
-) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
-    """The N + 1 states of the inner training, and the last `_step`, with whose graph the recursion begins."""
-    states, velocity, step = [start], torch.zeros_like(start), None
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    """The states (N + 1, P) of the inner training, and the last `_step`, with whose graph the recursion begins."""
+    states = start.new_empty(n_steps + 1, len(start))  # one piece: small ones between the graph's would scatter those
+    states[0] = start
+    state, velocity, step = start, torch.zeros_like(start), None
     for n in range(n_steps):
-        step = _step(loss, n, states[n], leaves, create_graph=n == n_steps - 1)
+        step = _step(loss, n, state, leaves, create_graph=n == n_steps - 1)
         velocity = momentum * velocity + step[1].detach()
-        states.append(states[n] - step_size * velocity)
+        state = state - step_size * velocity
+        states[n + 1] = state
     return states, step
 
 
@@ -180,7 +183,7 @@ def _step(loss: StepLoss, n: int, state: Tensor, leaves: Data, *, create_graph: 
     return theta, gradient
 
 
-def _total(states: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
+def _total(states: Sequence[Tensor] | Tensor, targets: Sequence[Target]) -> Tensor:
     return torch.stack([target.loss(states[target.step]) for target in targets]).sum()
 
 

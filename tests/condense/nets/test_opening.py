@@ -58,6 +58,19 @@ def test_flat_is_the_module():
     assert torch.allclose(head(features), module(images), atol=1e-6)
 
 
+def test_flat_binds_a_parameter_wherever_it_is_used():
+    """Oracle: torch's own functional call, of a net that uses a layer twice."""
+    layer = torch.nn.Linear(4, 4)
+    net, images = FlatNet(twice(layer)), torch.randn(3, 4)
+    theta = net.initial() + 1
+    assert net.n_parameters == 20
+    assert torch.equal(net(theta, images), torch.func.functional_call(twice(layer), net.parts(theta), (images,)))
+
+
+def twice(layer: torch.nn.Module) -> torch.nn.Module:
+    return torch.nn.Sequential(layer, torch.nn.Tanh(), layer)
+
+
 def test_flat_refuses_batch_statistics():
     with pytest.raises(ParamsError, match=r"has state that is no parameter .*running_mean.*such as instance"):
         FlatNet(open_net("convnet2-batch", (1, 8, 8), 10, width=8, seed=0))
