@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from condense.embedding import logits
 from condense.images import Learned, Task
-from condense.images._learning import Variables, draw_batches, draw_segment, inner_loss
-from condense.images._matching import MATCHINGS, Target
+from condense.images._learning import Variables, draw_batches, draw_segment, inner_loss, target
+from condense.images._matching import MATCHINGS
 from condense.trajectories import Trajectories
 from datagen.contracts.errors import DataError
 from datagen.contracts.seeding import derive_seed
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from condense.images.difficulty_aligned import Config
 
 LABEL_MOMENTUM = 0.9  # of the authors' settings
-_ROWS = 1024  # images in a network at once
 
 
-def window(config: "Config", iteration: int) -> range:
-    """Epochs where a segment may start: the end moves evenly until `expansion_iterations`, section 3.3."""
-    first, last = config.first_max_start_epoch, config.max_start_epoch
+def window(config: "Config", last: int, iteration: int) -> range:
+    """Epochs where a segment may start, before `last`: the end moves evenly until `expansion_iterations`."""
+    first = min(config.first_max_start_epoch, last)
     share = min(1.0, iteration / config.expansion_iterations)
     return range(config.min_start_epoch, first + int((last - first) * share))
 
@@ -53,7 +53,7 @@ def rightly_predicted(task: Task, experts: Trajectories) -> list[int]:
     for expert in range(len(experts)):
         if all(len(one) == wanted for one in chosen):
             break
-        right = _logits(experts, expert, task.images).argmax(1).cpu() == labels
+        right = logits(experts, task.images, expert, experts.n_epochs).argmax(1).cpu() == labels
         for label, order in enumerate(orders):
             members = torch.nonzero(labels == label)[:, 0][order]
             new = [one for one in members[right[members]].tolist() if one not in chosen[label]]
@@ -75,15 +75,9 @@ def expert_logits(experts: Trajectories, images: Tensor, labels: Tensor) -> Tens
         images: (M, C, H, W).
         labels: (M,).
     """
-    every = torch.stack([_logits(experts, expert, images) for expert in range(len(experts))])
+    every = torch.stack([logits(experts, images, expert, experts.n_epochs) for expert in range(len(experts))])
     right = (every.argmax(2) == labels)[:, :, None]
     return (every * right).sum(0) / right.sum(0)
-
-
-def _logits(experts: Trajectories, expert: int, images: Tensor) -> Tensor:
-    theta = experts.at(expert, experts.n_epochs).to(images.device)
-    with torch.no_grad():
-        return torch.cat([experts.net(theta, part) for part in images.split(_ROWS)])
 
 
 class AlignedLearner:
@@ -94,9 +88,14 @@ class AlignedLearner:
     """
 
     def __init__(
-        self, config: "Config", task: Task, experts: Trajectories, pixels: Tensor, labels: Tensor, soft_labels: Tensor
-    ) -> None:
-        """Starts from `pixels` (M, C, H, W) of classes `labels` (M,), with logits `soft_labels` (M, K)."""
+        self, config: "Config", task: Task, experts: Trajectories, last: int, pixels: Tensor, labels: Tensor,
+        soft_labels: Tensor,
+    ) -> None:  # fmt: skip
+        """Starts from `pixels` (M, C, H, W) of classes `labels` (M,), with logits `soft_labels` (M, K).
+
+        Segments start before epoch `last`, T+.
+        """
+        self._last = last
         self.n_iterations = config.iterations
         self._config, self._task, self._experts, self._labels = config, task, experts, labels
         self._variables = Variables(
@@ -120,14 +119,13 @@ class AlignedLearner:
         """See `condense.images.Learner`; above `max_loss` nothing is learned."""
         config, variables = self._config, self._variables
         device, n_steps = self._task.images.device, config.student_steps
-        segment = draw_segment(self._experts, self._task.seed, iteration, window(config, iteration), device)
-        end = self._experts.at(segment.expert, segment.epoch + config.expert_epochs).to(device)
+        segment = draw_segment(self._experts, self._task.seed, iteration, window(config, self._last, iteration), device)
         seed = derive_seed(self._task.seed, "iteration", iteration)
         batches = draw_batches(len(self._labels), config.batch_size, n_steps, seed)
         loss = inner_loss(self._experts.net, None, batches, config.augmentation, seed)
-        target = Target(n_steps, end, (segment.start - end).square().sum())
+        wanted = [target(self._experts, segment, segment.start, config.expert_epochs, n_steps)]
         data, step_size = (variables["pixels"], variables["soft_labels"]), variables.step_size
-        found = MATCHINGS[config.gradient](loss, segment.start, data, step_size, n_steps, [target], 0.0)
+        found = MATCHINGS[config.gradient](loss, segment.start, data, step_size, n_steps, wanted, 0.0)
         if found.loss <= config.max_loss:
             variables.update(
                 {

@@ -3,7 +3,6 @@
 Source: none; each function says in which paper's algorithm its step stands.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 
 from condense.images import Learned, Task
-from condense.images._matching import Data, StepLoss
+from condense.images._matching import MATCHINGS, Data, StepLoss, Target
+from condense.images._settings import Matching
 from condense.nets.flat import FlatNet
 from condense.pixels.augmentation import augment
 from condense.trajectories import Trajectories
@@ -38,17 +38,24 @@ def draw_segment(trajectories: Trajectories, seed: int, iteration: int, epochs: 
     return Segment(expert, epoch, trajectories.at(expert, epoch).to(device))
 
 
-def check_window(trajectories: Trajectories, last_start: int, expert_epochs: int, key: str) -> None:
-    """The experts trained long enough for the last segment.
+def last_start(trajectories: Trajectories, wanted: int | None, published: int, expert_epochs: int) -> int:
+    """T+, before which segments start: as wanted, or else the paper's, as far as the experts go.
 
     Raises:
-        ParamsError: they did not.
+        ParamsError: the experts did not train long enough.
     """
-    if last_start + expert_epochs > trajectories.n_epochs:
+    possible = trajectories.n_epochs - expert_epochs + 1
+    if possible < 1:
         raise ParamsError(
-            f"{key}: a segment starts at epoch {last_start} at the latest and takes {expert_epochs} epochs, but the "
-            f"experts in {trajectories.path} trained for {trajectories.n_epochs}; lower it, or train them longer"
+            f"expert_epochs: a segment takes {expert_epochs} epochs, but the experts in {trajectories.path} trained "
+            f"for {trajectories.n_epochs}; lower it, or train them longer"
         )
+    if wanted is not None and wanted > possible:
+        raise ParamsError(
+            f"max_start_epoch: a segment starts at epoch {wanted - 1} at the latest and takes {expert_epochs} epochs, "
+            f"but the experts in {trajectories.path} trained for {trajectories.n_epochs}; lower it, or train longer"
+        )
+    return wanted or min(published, possible)
 
 
 def inner_loss(
@@ -195,6 +202,61 @@ class MatchingLearner:
         self._variables.load_state_dict(state)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a method makes of a segment: the student's start (P,), its targets, its loss's factor."""
+
+    start: Tensor
+    targets: Sequence[Target]
+    scale: float = 1.0
+    momentum: float = 0.0
+
+
+def follow(
+    config: Matching, task: Task, experts: Trajectories, places: Sequence[int], last: int,
+    plan: Callable[[Segment, int], Plan],
+) -> MatchingLearner:  # fmt: skip
+    """A learner of pixels and step size, algorithm 1 of arXiv:2203.11932.
+
+    Args:
+        config: the method's.
+        task: what is condensed.
+        experts: the task's.
+        places: of the images that it starts from, class by class.
+        last: T+, before which segments start.
+        plan: of a segment, and of the iteration's seed.
+    """
+    device, n_steps = task.images.device, config.student_steps
+    pixels, labels = real_images(task, places)
+    variables = Variables(
+        {"pixels": pixels, "log_step_size": torch.tensor(config.step_size, device=device).log()},
+        {"pixels": config.image_learning_rate, "log_step_size": config.step_size_learning_rate},
+        config.optimizer,
+    )
+
+    def gradients(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
+        segment = draw_segment(experts, task.seed, iteration, range(last), device)
+        seed = derive_seed(task.seed, "iteration", iteration)
+        planned = plan(segment, seed)
+        batches = draw_batches(len(labels), config.batch_size, n_steps, seed)
+        loss = inner_loss(experts.net, labels, batches, config.augmentation, seed, planned.scale)
+        step_size = variables.step_size
+        found = MATCHINGS[config.gradient](
+            loss, planned.start, (variables["pixels"],), step_size, n_steps, planned.targets, planned.momentum
+        )
+        return found.loss, {"pixels": found.data[0], "log_step_size": found.step_size * step_size}
+
+    return MatchingLearner(variables, labels, config.iterations, gradients)
+
+
+def target(
+    experts: Trajectories, segment: Segment, start: Tensor, epoch: int, step: int, weight: float = 1.0
+) -> Target:
+    """The segment's expert `epoch` epochs after its start, where the student should be after `step` steps."""
+    end = experts.at(segment.expert, segment.epoch + epoch).to(start.device)
+    return Target(step, end, (start - end).square().sum(), weight)
+
+
 def experts_of(task: Task, method: str) -> Trajectories:
     """The task's trajectories.
 
@@ -204,11 +266,6 @@ def experts_of(task: Task, method: str) -> Trajectories:
     if task.trajectories is None:
         raise ParamsError(f"method: {method} follows experts; give those of `datastill experts` as --experts")
     return task.trajectories
-
-
-def log(step_size: float, device: Any) -> Tensor:
-    """Scalar logarithm, as `Variables` keeps a step size."""
-    return torch.tensor(math.log(step_size), device=device)
 
 
 def _generator(seed: int, *parts: str | int) -> torch.Generator:

@@ -19,26 +19,27 @@ distance by which the losses are divided is from the perturbed start, as in the 
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from condense.images import Learner, Task
-from condense.pixels.strategy import Strategy
-from datagen.contracts.params import Params
+from condense.images._settings import Matching
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from condense.images._learning import Plan, Segment
     from condense.nets.flat import FlatNet
 
 _LOG_SHIFT = 8  # of the code
 _LOG_BASE = 5
 N_RESTARTS = 10  # of k-means
+MAX_START_EPOCH = 20  # the authors' for CIFAR-10
 
 
-class Config(Params):
-    """As trajectory_matching's, and what AST adds; defaults are the authors' for CIFAR-10 at 10 images per class.
+class Config(Matching):
+    """What AST adds; other defaults are its authors' for CIFAR-10 at 10 images per class.
 
     Attributes:
         initial: images to start from: representative, or drawn at_random.
@@ -49,17 +50,8 @@ class Config(Params):
     """
 
     method: Literal["smooth_trajectory_matching"] = "smooth_trajectory_matching"
-    iterations: int = Field(5000, ge=1)
     student_steps: int = Field(30, ge=1)
     expert_epochs: int = Field(2, ge=1)
-    max_start_epoch: int = Field(20, ge=1)
-    batch_size: int | None = Field(None, ge=1)
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    image_learning_rate: float = Field(1000.0, gt=0)
-    step_size: float = Field(0.01, gt=0)
-    step_size_learning_rate: float = Field(0.1, ge=0)
-    gradient: Literal["adjoint", "unrolled", "tesla"] = "adjoint"
-    augmentation: Strategy = "color_crop_cutout_flip_scale_rotate"
     initial: Literal["representative", "at_random"] = "representative"
     inner_momentum: float = Field(0.9, ge=0, lt=1)
     balanced_loss: bool = True
@@ -69,55 +61,28 @@ class Config(Params):
 
 def smooth_trajectory_matching(config: Config, task: Task) -> Learner:
     """See `condense.images.ImagesMethod`."""
-    from condense.images._learning import (
-        MatchingLearner,
-        Variables,
-        at_random,
-        check_window,
-        draw_batches,
-        draw_segment,
-        experts_of,
-        inner_loss,
-        log,
-        real_images,
-    )
-    from condense.images._matching import MATCHINGS, Target
+    from condense.images._learning import Plan, at_random, experts_of, follow, last_start, target
     from datagen.contracts.seeding import derive_seed
 
     experts = experts_of(task, config.method)
-    check_window(experts, config.max_start_epoch - 1, config.expert_epochs, "max_start_epoch")
-    device, n_steps, n_epochs = task.images.device, config.student_steps, config.expert_epochs
-    places = representative(task) if config.initial == "representative" else at_random(task)
-    pixels, labels = real_images(task, places)
-    variables = Variables(
-        {"pixels": pixels, "log_step_size": log(config.step_size, device)},
-        {"pixels": config.image_learning_rate, "log_step_size": config.step_size_learning_rate},
-        config.optimizer,
-    )
-    weights = intermediate_weights(config.intermediate, n_epochs)
+    n_steps, n_epochs = config.student_steps, config.expert_epochs
+    last = last_start(experts, config.max_start_epoch, MAX_START_EPOCH, n_epochs)
+    weights = [*intermediate_weights(config.intermediate, n_epochs), 1.0]
 
-    def gradients(iteration: int) -> tuple[Any, dict[str, Any]]:
-        segment = draw_segment(experts, task.seed, iteration, range(config.max_start_epoch), device)
-        seed = derive_seed(task.seed, "iteration", iteration)
-        scale = balance(segment.epoch, config.max_start_epoch) if config.balanced_loss else 1.0
-        batches = draw_batches(len(labels), config.batch_size, n_steps, seed)
-        loss = inner_loss(experts.net, labels, batches, config.augmentation, seed, scale)
+    def plan(segment: "Segment", seed: int) -> "Plan":
         start = segment.start
         if config.perturbation:
             start = perturbed(start, experts.net, config.perturbation, derive_seed(seed, "perturbation"))
-        targets: list[Target] = []
-        for i in range(1, n_epochs + 1):
-            step, weight = (n_steps, 1.0) if i == n_epochs else (n_steps // n_epochs * i, weights[i - 1])
-            if weight and step:
-                end = experts.at(segment.expert, segment.epoch + i).to(device)
-                targets.append(Target(step, end, (start - end).square().sum(), weight))
-        step_size = variables.step_size
-        found = MATCHINGS[config.gradient](
-            loss, start, (variables["pixels"],), step_size, n_steps, targets, config.inner_momentum
-        )  # fmt: skip
-        return found.loss, {"pixels": found.data[0], "log_step_size": found.step_size * step_size}
+        targets = [
+            target(experts, segment, start, epoch, step, weight)
+            for epoch, weight in enumerate(weights, start=1)
+            if weight and (step := n_steps if epoch == n_epochs else n_steps // n_epochs * epoch)
+        ]
+        scale = balance(segment.epoch, last) if config.balanced_loss else 1.0
+        return Plan(start, targets, scale, config.inner_momentum)
 
-    return MatchingLearner(variables, labels, config.iterations, gradients)
+    places = representative(task) if config.initial == "representative" else at_random(task)
+    return follow(config, task, experts, places, last, plan)
 
 
 def representative(task: Task) -> list[int]:
@@ -129,7 +94,7 @@ def representative(task: Task) -> list[int]:
     from condense.images._learning import experts_of
 
     experts = experts_of(task, "initial=representative")
-    features = logits(experts, task.images.cpu().numpy(), 0, experts.n_epochs).astype(np.float64)
+    features = logits(experts, task.images, 0, experts.n_epochs).cpu().numpy().astype(np.float64)
     candidates = Candidates(features=features, labels=task.labels.cpu().numpy())
     sizes = [task.images_per_class] * task.n_classes
     return k_means.k_means(k_means.Config(n_restarts=N_RESTARTS), candidates, sizes, seed=task.seed).tolist()

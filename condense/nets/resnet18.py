@@ -39,6 +39,11 @@ def resnet18(shape: tuple[int, int, int], n_classes: int, width: int, depth: int
     """See `condense.nets.Net`; the depth is 18."""
     if depth:
         raise ParamsError(f"net: resnet18 has no other depth (got {depth})")
+    if norm == "instance" and min(shape[1:]) <= 8:
+        raise ParamsError(
+            f"net: resnet18 sees images of {shape[1]} x {shape[2]} as one pixel a channel in its last blocks, of which "
+            "instance normalisation leaves nothing; take resnet18-layer"
+        )
     layers: list[nn.Module] = [
         nn.Conv2d(shape[0], width, 3, padding=1, bias=False),
         normalisation(norm, width),

@@ -75,39 +75,73 @@ def run(run: Run) -> dict[str, Any]:
     from condense.trajectories import Trajectories
     from datagen.contracts.images import check_classes, read_images
 
-    config = run.params[Config]
+    config, method = run.params[Config], run.params[Config].method
     images = read_images(run.inputs["images"])
     check_classes(images, run.inputs["images"], config.images_per_class)
     experts = Trajectories(run.inputs["experts"]) if "experts" in run.inputs else None
     if experts:
         experts.check(images)
-    if config.transform == OF_EXPERTS:
-        transform = experts.transform if experts else fit_transform(images, "standard")
-    else:
-        transform = fit_transform(images, config.transform)
-    start = time.process_time()
-    if _family(config.method) == "condense.images":
-        made, curve, stopped = _learn(run, images, transform, experts)
-    else:
-        made, curve, stopped = _choose(run, images, transform, experts), [], None
-    manifest = {
+        _check_agrees(config, experts)
+    kind = "standard" if config.transform == OF_EXPERTS else config.transform
+    transform = experts.transform if experts else fit_transform(images, kind)
+    manifest: dict[str, Any] = {
         "stage": run.name,
-        "method": config.method,
+        "method": method,
         "params": run.params.values(),
         "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
         "images_per_class": config.images_per_class,
     }
-    metrics: dict[str, Any] = {"n_images": len(made)}
-    if curve:
-        last = [one["loss"] for one in curve[-10:]]
-        metrics |= {"iterations": len(curve), "loss_first": curve[0]["loss"], "loss_last_10": sum(last) / len(last)}
-    if made.step_size is not None:
-        metrics["step_size"] = made.step_size
-    if stopped is not None:
-        metrics["diverged_at"] = manifest["diverged_at"] = stopped
-        log.warning("%s: diverged at iteration %d; what is written is the set before it", run.name, stopped)
-    run.facts["condense_cpu_seconds"] = round(time.process_time() - start, 3)
-    return metrics | {"bytes": write_condensed(run.out, made, config.bits, manifest, curve)}
+    with Checkpoints.open(_key(manifest)) as checkpoints:
+        if _family(method) == "condense.images":
+            made, curve, stopped = _learn(run, images, transform, experts, checkpoints)
+        else:
+            made, curve, stopped = _choose(run, images, transform, experts), [], None
+        metrics: dict[str, Any] = {"n_images": len(made)}
+        if curve:
+            last = [one["loss"] for one in curve[-10:]]
+            metrics |= {"iterations": len(curve), "loss_first": curve[0]["loss"], "loss_last_10": sum(last) / len(last)}
+        if made.step_size is not None:
+            metrics["step_size"] = made.step_size
+        if stopped is not None:
+            metrics["diverged_at"] = manifest["diverged_at"] = stopped
+            log.warning("%s: diverged at iteration %d; what is written is the set before it", run.name, stopped)
+        metrics |= _skipped(run, [one["loss"] for one in curve])
+        metrics["bytes"] = write_condensed(run.out, made, config.bits, manifest, curve)
+        checkpoints.clear()
+    return metrics
+
+
+def _check_agrees(config: Config, experts: "Trajectories") -> None:
+    """What the params say of net and pixels is what the experts have.
+
+    Raises:
+        ParamsError: it is something else.
+    """
+    theirs = {"net": experts.manifest["net"], "transform": experts.transform.kind}
+    for key, value in theirs.items():
+        if (said := getattr(config, key)) not in (OF_EXPERTS, value):
+            raise ParamsError(
+                f"{key}: the experts in {experts.path} have {value} (got {said}); leave it out, or give none"
+            )
+
+
+def _key(manifest: Mapping[str, Any]) -> str:
+    """Of the checkpoints: everything that determines the set."""
+    from datagen.backends.transformers_models import device_type
+
+    code = code_hash(_CODE / "condense", _CODE / "datagen" / "contracts")
+    return checkpoint_key({**manifest, "code": code, "torch": version("torch"), "device": device_type()})
+
+
+def _skipped(run: Run, losses: list[float]) -> dict[str, int]:
+    """How many iterations the method took no notice of, where it has a bound."""
+    method = load_method(_family(run.params[Config].method), run.params[Config].method)
+    if not losses or not hasattr(method, "n_skipped"):
+        return {}
+    skipped: int = method.n_skipped(run.params[method.Config], losses)
+    if skipped == len(losses):
+        log.warning("%s: every loss was above max_loss, so nothing was learned; raise it", run.name)
+    return {"skipped": skipped}
 
 
 def _family(method: object) -> str:
@@ -123,45 +157,31 @@ def _family(method: object) -> str:
 
 
 def _learn(
-    run: Run, images: "ImageSet", transform: "Transform", experts: "Trajectories | None"
+    run: Run, images: "ImageSet", transform: "Transform", experts: "Trajectories | None", checkpoints: Checkpoints
 ) -> tuple["CondensedSet", list[dict[str, Any]], int | None]:
     """The set, the loss of each iteration, and that at which it diverged."""
     import torch
 
     from condense.condensed import CondensedSet
     from condense.images import Task
-    from datagen.backends.transformers_models import device_type
 
     config = run.params[Config]
     method = load_method("condense.images", config.method)
-    device = device_type()
-    if device == "cpu":
-        torch.set_num_threads(config.n_threads)
+    device = _device(config)
     if config.net == OF_EXPERTS and experts is None:
         raise ParamsError("net: of_experts, and there are no --experts; give them, or name a net such as convnet3")
-    of_experts = experts is not None and config.net == OF_EXPERTS
     task = Task(
         images=torch.as_tensor(transform.apply(images.pixels), device=device),
         labels=torch.as_tensor(images.labels, device=device),
         n_classes=len(images.classes),
         images_per_class=config.images_per_class,
         trajectories=experts,
-        net=experts.manifest["net"] if of_experts and experts else config.net,
-        width=experts.manifest["width"] if of_experts and experts else config.width,
+        net=experts.manifest["net"] if experts else config.net,
+        width=experts.manifest["width"] if experts else config.width,
         seed=derive_seed(config.seed, "condense"),
     )
     learner: Learner = getattr(method, config.method)(run.params[method.Config], task)
-    facts = {
-        "stage": run.name,
-        "section": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
-        "code": code_hash(_CODE / "condense", _CODE / "datagen" / "contracts"),
-        "torch": version("torch"),
-        "device": device,
-    }
-    with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
-        learned, curve, stopped = iterate(run, learner, checkpoints)
-        checkpoints.clear()
+    learned, curve, stopped = iterate(run, learner, checkpoints)
     made = CondensedSet(
         pixels=learned.pixels.detach().cpu().numpy(),
         labels=learned.labels.cpu().numpy(),
@@ -173,24 +193,38 @@ def _learn(
     return made, curve, stopped
 
 
+def _device(config: Config) -> str:
+    """Where to work; on the CPU, in as many threads as the params say."""
+    import torch
+
+    from datagen.backends.transformers_models import device_type
+
+    device = device_type()
+    if device == "cpu":
+        torch.set_num_threads(config.n_threads)
+    return device
+
+
 def iterate(
     run: Run, learner: "Learner", checkpoints: Checkpoints
 ) -> tuple["Learned", list[dict[str, Any]], int | None]:
-    """Every iteration that is left; a checkpoint from time to time.
+    """Every iteration that is left; a checkpoint from time to time, which keeps the seconds that it took so far.
 
     Returns:
         The last set whose loss was finite, a record an iteration, and the iteration whose loss was not, or None.
     """
     import torch
 
+    from condense.images import Learned
+
     curve: list[dict[str, Any]] = []
+    good, earlier_s = learner.result(), 0.0
     if latest := checkpoints.latest():
-        held = torch.load(latest / "state.pt", weights_only=True)
+        held = torch.load(latest / "state.pt", weights_only=True, map_location=good.pixels.device)
         learner.load_state_dict(held["learner"])
-        curve = held["curve"]
+        curve, good, earlier_s = held["curve"], Learned(**held["good"]), held["seconds"]
         log.info("goes on after iteration %d, from its checkpoint", len(curve))
-    saved = time.monotonic()
-    good = learner.result()
+    start = saved = time.monotonic()
     with run.progress(learner.n_iterations, "iterations") as bar:
         bar.advance(len(curve))
         for iteration in range(len(curve), learner.n_iterations):
@@ -202,18 +236,28 @@ def iterate(
             curve.append({"iteration": iteration, "loss": loss})
             bar.advance(1, note=f"loss {loss:.4f}")
             if time.monotonic() - saved >= interval_s() and iteration + 1 < learner.n_iterations:
-                checkpoints.begin()
-                torch.save({"learner": learner.state_dict(), "curve": curve}, checkpoints.writing / "state.pt")
-                checkpoints.commit(iteration + 1)
                 saved = time.monotonic()
+                state = {"learner": learner.state_dict(), "curve": curve, "good": vars(good)}
+                checkpoints.begin()
+                torch.save({**state, "seconds": earlier_s + saved - start}, checkpoints.writing / "state.pt")
+                checkpoints.commit(iteration + 1)
+    if earlier_s:
+        run.facts["seconds_before_resuming"] = round(earlier_s, 3)
     last = learner.result()
-    if not torch.isfinite(last.pixels).all():
-        return good, curve, learner.n_iterations
-    return last, curve, None
+    return (last, curve, None) if _is_finite(last) else (good, curve, learner.n_iterations)
+
+
+def _is_finite(learned: "Learned") -> bool:
+    import torch
+
+    numbers = [learned.pixels, learned.soft_labels, learned.step_size]
+    return all(bool(torch.isfinite(torch.as_tensor(one)).all()) for one in numbers if one is not None)
 
 
 def _choose(run: Run, images: "ImageSet", transform: "Transform", experts: "Trajectories | None") -> "CondensedSet":
     """A coreset: real images, which lose nothing by being stored."""
+    import torch
+
     from condense.condensed import CondensedSet
     from condense.coresets import Candidates
 
@@ -222,13 +266,16 @@ def _choose(run: Run, images: "ImageSet", transform: "Transform", experts: "Traj
     pixels = transform.apply(images.pixels)
     if config.features == "expert" and experts is None:
         raise ParamsError("features: expert, and there are no --experts; give them, or set features=pixels")
-    features = pixels.reshape(len(images), -1)
-    correct = None
+    features, correct = pixels.reshape(len(images), -1), None
     if experts:
         from condense.embedding import embed, history
 
-        features = embed(experts, pixels) if config.features == "expert" else features
-        correct = history(experts, pixels, images.labels) if hasattr(method, "READS_TRAINING") else None
+        device = _device(config)
+        seen = torch.as_tensor(pixels, device=device)
+        if config.features == "expert":
+            features = embed(experts, seen).cpu().numpy()
+        if hasattr(method, "READS_TRAINING"):
+            correct = history(experts, seen, torch.as_tensor(images.labels, device=device)).cpu().numpy()
     sizes = [config.images_per_class] * len(images.classes)
     candidates = Candidates(features=features, labels=images.labels, correct=correct)
     chosen = getattr(method, config.method)(run.params[method.Config], candidates, sizes, seed=config.seed)

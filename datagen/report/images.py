@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datagen.contracts.dataset import iterate, read_manifest
+from datagen.contracts.dataset import is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError
 from datagen.report.charts import line_chart
 from datagen.report.markup import css, percent, section, text
@@ -39,7 +39,7 @@ def image_sections(condensed: Path | None, evaluation: Path | None) -> str:
 
 
 def _find(folder: Path) -> dict[str, Path]:
-    paths = [folder] if (folder / "manifest.json").is_file() else sorted(folder.iterdir())
+    paths = [folder] if is_dataset(folder) else [path for path in sorted(folder.iterdir()) if is_dataset(path)]
     for path in paths:
         _written_by(path, "condense_images")
     return {path.name: path for path in paths}

@@ -13,23 +13,20 @@ from datagen.contracts.images import read_images
 
 def test_embeddings_and_history_are_the_network_s(digits: Path, experts: Path):
     images, trajectories = read_images(digits), Trajectories(experts)
-    pixels = trajectories.transform.apply(images.pixels)
+    pixels = torch.from_numpy(trajectories.transform.apply(images.pixels))
     last = trajectories.at(0, trajectories.n_epochs)
-    one = torch.from_numpy(pixels[7:8])
-    assert np.allclose(
-        embed(trajectories, pixels)[7:8], trajectories.net.features(last, one).detach().numpy(), atol=1e-5
-    )
-    correct = history(trajectories, pixels, images.labels)
+    one = pixels[7:8]
+    assert torch.allclose(embed(trajectories, pixels)[7:8], trajectories.net.features(last, one), atol=1e-5)
+    correct = history(trajectories, pixels, torch.from_numpy(images.labels))
     assert correct.shape == (trajectories.n_epochs, len(images))
     assert correct[-1, 7] == (int(trajectories.net(last, one).argmax()) == images.labels[7])
-    assert np.array_equal(
-        logits(trajectories, pixels, 0, trajectories.n_epochs).argmax(1) == images.labels, correct[-1]
-    )
-    assert correct[-1].mean() > correct[0].mean()
+    says = logits(trajectories, pixels, 0, trajectories.n_epochs).argmax(1).numpy()
+    assert np.array_equal(says == images.labels, correct[-1].numpy())
+    assert correct[-1].sum() > correct[0].sum()
 
 
-def test_an_expert_that_learned_is_better_than_chance(digits: Path, experts: Path):
+def test_the_last_epoch_is_as_right_as_the_training_said(digits: Path, experts: Path):
     images, trajectories = read_images(digits), Trajectories(experts)
-    pixels = trajectories.transform.apply(images.pixels)
-    accuracy = history(trajectories, pixels, images.labels)[-1].mean()
-    assert accuracy == pytest.approx(1, abs=0.5)
+    pixels = torch.from_numpy(trajectories.transform.apply(images.pixels))
+    accuracy = history(trajectories, pixels, torch.from_numpy(images.labels))[-1].double().mean()
+    assert float(accuracy) == pytest.approx(trajectories.manifest["train_accuracy"][0], abs=1e-9)

@@ -47,20 +47,20 @@ def test_the_window_by_hand():
     config = Config.model_validate(
         {"min_start_epoch": 2, "first_max_start_epoch": 10, "max_start_epoch": 20, "expansion_iterations": 1000}
     )
-    found = {iteration: window(config, iteration) for iteration in (0, 99, 100, 500, 999, 1000, 9000)}
+    found = {iteration: window(config, 20, iteration) for iteration in (0, 99, 100, 500, 999, 1000, 9000)}
     assert found == {
         0: range(2, 10), 99: range(2, 10), 100: range(2, 11), 500: range(2, 15), 999: range(2, 19),
         1000: range(2, 20), 9000: range(2, 20),
     }  # fmt: skip
     still = Config.model_validate({"min_start_epoch": 0, "first_max_start_epoch": 4, "max_start_epoch": 4})
-    assert {window(still, iteration) for iteration in range(0, 3000, 100)} == {range(4)}
+    assert {window(still, 4, iteration) for iteration in range(0, 3000, 100)} == {range(4)}
 
 
 def test_a_segment_starts_inside_the_window_and_reaches_its_ends(trajectories: Trajectories):
     config = Config.model_validate(SMALL)
-    drawn = [draw_segment(trajectories, 0, i, window(config, i), "cpu").epoch for i in range(60)]
+    drawn = [draw_segment(trajectories, 0, i, window(config, 4, i), "cpu").epoch for i in range(60)]
     assert set(drawn[:2]) <= {1, 2} and set(drawn) == {1, 2, 3}
-    first = [draw_segment(trajectories, seed, 0, window(config, 0), "cpu").epoch for seed in range(30)]
+    first = [draw_segment(trajectories, seed, 0, window(config, 4, 0), "cpu").epoch for seed in range(30)]
     assert set(first) == {1, 2}
 
 
@@ -78,7 +78,7 @@ def test_hard_labels_that_are_not_learned_give_trajectory_matching(
     }
     pixels, labels = real_images(task, drawn_at_random(task))
     hard = 1e4 * torch.nn.functional.one_hot(labels, 10).float()
-    aligned = AlignedLearner(Config.model_validate(shared | settings), task, trajectories, pixels, labels, hard)
+    aligned = AlignedLearner(Config.model_validate(shared | settings), task, trajectories, 4, pixels, labels, hard)
     plain = trajectory_matching(MttConfig.model_validate(shared), task)
     losses = [(aligned.step(i), plain.step(i)) for i in range(6)]
     assert [one for one, _ in losses] == pytest.approx([one for _, one in losses], rel=1e-4)
@@ -225,5 +225,5 @@ def test_what_cannot_be_matched_is_refused(task: Task):
         difficulty_aligned(Config.model_validate(SMALL | {"max_start_epoch": 7}), task)
     with pytest.raises(ValueError, match="must be above min_start_epoch=5"):
         Config.model_validate({"min_start_epoch": 5, "first_max_start_epoch": 5})
-    with pytest.raises(ValueError, match="must not be below first_max_start_epoch=10"):
+    with pytest.raises(ValueError, match="must not be above max_start_epoch=9"):
         Config.model_validate({"max_start_epoch": 9})

@@ -34,7 +34,7 @@ def test_a_bad_name_says_what_there_is(name: str, says: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["convnet2", "convnet2-batch", "convnet2-group", "mlp", "mlp-layer", "resnet18", "vit"]
+    "name", ["convnet2", "convnet2-batch", "convnet2-group", "mlp", "mlp-layer", "resnet18-layer", "vit"]
 )
 def test_every_net_gives_logits_and_leaves_the_global_generator_alone(name: str):
     torch.manual_seed(1)

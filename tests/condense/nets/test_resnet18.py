@@ -23,3 +23,14 @@ def test_three_stages_halve_the_image():
 def test_no_other_depth():
     with pytest.raises(ParamsError, match="net: no net 'resnet34'"):
         open_net("resnet34", (3, 32, 32), 10, width=4, seed=0)
+
+
+def test_one_pixel_a_channel_is_no_matter_for_instance_normalisation():
+    """8 x 8 is halved three times; layer normalisation tells two images apart there."""
+    with pytest.raises(
+        ParamsError, match=r"resnet18 sees images of 8 x 8 as one pixel a channel .* take resnet18-layer"
+    ):
+        open_net("resnet18", (1, 8, 8), 10, width=4, seed=0)
+    net = open_net("resnet18-layer", (1, 8, 8), 10, width=4, seed=0)
+    logits = net(torch.randn(2, 1, 8, 8))
+    assert not torch.allclose(logits[0], logits[1], atol=1e-3)

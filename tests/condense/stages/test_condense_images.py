@@ -80,6 +80,43 @@ def test_a_run_that_diverges_keeps_its_last_good_set_and_says_where(digits: Path
     assert metrics["iterations"] == at
 
 
+def test_a_resumed_run_that_diverges_keeps_what_an_unbroken_one_keeps(digits: Path, experts: Path, tmp_path: Path):
+    """Killed in the iteration before the loss is not finite: the set of its checkpoint is the bad one already."""
+    wild = [*MATCHING, "optimizer=sgd", "image_learning_rate=1e30", "iterations=9"]
+    assert main(STAGE, arguments(digits, tmp_path / "unbroken", *wild, experts=experts)) == 0
+    at = json.loads((tmp_path / "unbroken.json").read_text())["diverged_at"]
+    script = (
+        "import os, signal, sys; from condense.stages.condense_images import STAGE, main, Checkpoints\n"
+        "commit = Checkpoints.commit\n"
+        "def die(self, step):\n"
+        f"    commit(self, step)\n    step == {at} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Checkpoints.commit = die\nmain(STAGE, sys.argv[1:])"
+    )
+    environment = os.environ | {"DATASTILL_CHECKPOINT_S": "0", "OMP_NUM_THREADS": "1"}
+    given = arguments(digits, tmp_path / "out", *wild, experts=experts)
+    died = subprocess.run([sys.executable, "-c", script, *given], env=environment, capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert main(STAGE, given) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["diverged_at"] == at
+    kept = [read_condensed(tmp_path / name).pixels for name in ("out", "unbroken")]
+    assert np.array_equal(*kept)
+
+
+@pytest.mark.parametrize("method", ["trajectory_matching", "smooth_trajectory_matching", "difficulty_aligned"])
+def test_the_papers_windows_end_where_the_experts_do(digits: Path, experts: Path, tmp_path: Path, method: str):
+    """Six epochs of experts, and no word of a window: nothing to set but the method."""
+    given = [f"method={method}", "images_per_class=1", "seed=0", "iterations=2"]
+    assert main(STAGE, arguments(digits, tmp_path / "out", *given, experts=experts)) == 0
+    assert len(read_condensed(tmp_path / "out")) == 10
+
+
+def test_iterations_above_the_bound_are_counted(digits: Path, experts: Path, tmp_path: Path):
+    """A bound that no loss is below; oracle: the set is that of the start, the mean of what the experts get right."""
+    given = ["method=difficulty_aligned", "iterations=3", "student_steps=2", "max_loss=1e-9", "augmentation=none"]
+    assert main(STAGE, arguments(digits, tmp_path / "out", *given, experts=experts)) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["skipped"] == 3
+
+
 @pytest.mark.parametrize("method", ["at_random", "k_means", "herding", "k_center", "forgetting"])
 def test_a_coreset_is_real_images(digits: Path, experts: Path, tmp_path: Path, method: str):
     """Each of its images is one of the set, of its class, and none comes twice."""
@@ -107,3 +144,17 @@ def test_bad_settings_are_named(digits: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(STAGE, arguments(digits, tmp_path / "out", *settings)) in (2, 3)
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("transform=zca", "transform: the experts in {} have standard (got zca); leave it out, or give none"),
+        ("net=mlp", "net: the experts in {} have convnet2 (got mlp); leave it out, or give none"),
+    ],
+)
+def test_what_the_experts_have_is_not_set_otherwise(
+    digits: Path, experts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, says: str
+):
+    assert main(STAGE, arguments(digits, tmp_path / "out", *MATCHING, setting, experts=experts)) == 2
+    assert says.format(experts) in capsys.readouterr().err
