@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--coresets", nargs="+", default=["at_random", "herding", "k_center", "k_means"])
     parser.add_argument("--net", default="convnet2", help="of experts and of the first students (default: %(default)s)")
     parser.add_argument(
-        "--others", nargs="+", default=["convnet2:48", "mlp", "resnet18-layer:8"], help="nets of other students"
+        "--others", nargs="+", default=["convnet2:48", "convnet2-batch", "mlp"], help="nets of other students"
     )
     parser.add_argument("--regimes", nargs="+", default=["hard", "soft"])
     parser.add_argument("--learning-rates", nargs="+", default=["0.01", "0.03", "0.1"])
