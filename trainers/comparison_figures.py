@@ -11,7 +11,7 @@ Labels that do the work of images: Dey et al. Rethinking Dataset Distillation. 2
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,13 @@ from trainers.bootstrap import Interval
 
 LEVEL = 0.95
 Standing = Literal["wins", "wins by its labels", "loses", "no difference shown", "the net learns nothing"]
+
+
+class Cheaper(NamedTuple):
+    """Numbers of students, `first` to `last`, both with them; `last` None where every number from `first` on is."""
+
+    first: int
+    last: int | None
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -94,8 +101,8 @@ def standing(differences: Mapping[str, Interval], *, whole: Interval, chance: fl
     return "loses" if shown.high < 0 else "no difference shown"
 
 
-def break_even(fixed_s: float, each_s: float, other_fixed_s: float, other_each_s: float) -> int | None:
-    """The least number n of students, from 1, at which fixed + n each is below other_fixed + n other_each.
+def break_even(fixed_s: float, each_s: float, other_fixed_s: float, other_each_s: float) -> Cheaper | None:
+    """The numbers n of students, from 1, at which fixed + n each is below other_fixed + n other_each.
 
     Args:
         fixed_s: seconds that are spent once, such as those of condensing.
@@ -106,8 +113,9 @@ def break_even(fixed_s: float, each_s: float, other_fixed_s: float, other_each_s
     Returns:
         None where no number is enough.
     """
-    if fixed_s + each_s < other_fixed_s + other_each_s:
-        return 1
-    if each_s >= other_each_s:
-        return None
-    return math.floor((fixed_s - other_fixed_s) / (other_each_s - each_s)) + 1
+    more, gain = fixed_s - other_fixed_s, other_each_s - each_s
+    if gain > 0:
+        return Cheaper(max(math.floor(more / gain) + 1, 1), None)
+    if fixed_s + each_s >= other_fixed_s + other_each_s:
+        return None  # nor is a later student, who costs as much or more
+    return Cheaper(1, math.ceil(more / gain) - 1 if gain else None)

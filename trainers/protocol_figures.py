@@ -11,6 +11,7 @@ from typing import Any
 from trainers.bootstrap import Interval
 from trainers.comparison import Comparison
 from trainers.comparison_figures import (
+    Cheaper,
     break_even,
     difference,
     hard_label_recovery,
@@ -89,12 +90,15 @@ def with_seconds(
 
 
 def worth(found: Comparison, name: str, config: Config, condensing_s: float | None) -> dict[str, Any]:
-    """From how many students on condensing is cheaper, by the first net and hard labels, or the first regime there is.
+    """For how many students condensing is cheaper, by the first net and hard labels, or the first regime there is.
+
+    Seconds of a student of everything are those of `Config.whole_steps` steps, of any other those of `Steps.n_steps`.
 
     Returns:
-        against_everything: `n_students`, None for never, and the accuracy that is lost; and against_coreset: the
-        smallest coreset that was tried with at least the set's accuracy, None where there was none, and `n_students`
-        likewise. `verdict` says both.
+        against_everything: from `n_students` to `n_students_last`, both None for never or where `condensing_s` is, the
+        last alone for every number from the first on; and the accuracy that is lost. And against_coreset: the smallest
+        coreset that was tried with at least the set's accuracy, None where there was none, and numbers likewise.
+        `verdict` says both.
     """
     net = config.nets[0]
     regime = next(one for one in ("hard", *config.regimes) if (name, one) in found.rivals)
@@ -105,23 +109,22 @@ def worth(found: Comparison, name: str, config: Config, condensing_s: float | No
     tried = [best, *found.larger.get(name, [])]
     as_good = [one for one in tried if sum(found.accuracy(one, regime, net)) >= sum(mine.accuracy)]
     coreset = found.outcomes[as_good[0], regime, net] if as_good else None
+    each, n_everything, n_coreset = _each(mine), None, None
     if condensing_s is None:
-        verdict = "not known: nothing says how many seconds condensing took (--run-metrics)"
-        return {"accuracy_lost": lost, "coreset": as_good[0] if as_good else None, "verdict": verdict}
-    each = _each(mine)
-    n_everything = break_even(condensing_s, each, 0.0, _each(everything))
-    n_coreset = break_even(condensing_s, each, found.choosing_s[as_good[0]], _each(coreset)) if coreset else None
-    says = [f"against training on everything {_from(n_everything)}, at accuracy {mean:.4f}, {lost:+.4f} lost"]
-    if as_good[:1] == [best]:
-        says.append(f"against coresets never: {best}, of as many bytes, is as good")
-        n_coreset = None
-    elif coreset:
-        says.append(f"against {as_good[0]}, the smallest coreset tried that is as good, {_from(n_coreset)}")
+        says = ["not known: nothing says how many seconds condensing took (--run-metrics)"]
     else:
-        says.append(f"no coreset up to {tried[-1]} is as good")
+        n_everything = break_even(condensing_s, each, 0.0, _each(everything))
+        says = [f"against training on everything {_said(n_everything)}, at accuracy {mean:.4f}, {lost:+.4f} lost"]
+        if as_good[:1] == [best]:
+            says.append(f"against coresets never: {best}, of as many bytes, is as good")
+        elif coreset:
+            n_coreset = break_even(condensing_s, each, found.choosing_s[as_good[0]], _each(coreset))
+            says.append(f"against {as_good[0]}, the smallest coreset tried that is as good, {_said(n_coreset)}")
+        else:
+            says.append(f"no coreset up to {tried[-1]} is as good")
     return {
-        "against_everything": {"n_students": n_everything, "accuracy_lost": lost},
-        "against_coreset": {"coreset": as_good[0] if as_good else None, "n_students": n_coreset},
+        "against_everything": {**_numbers(n_everything), "accuracy_lost": lost},
+        "against_coreset": {"coreset": as_good[0] if as_good else None, **_numbers(n_coreset)},
         "verdict": "; ".join(says),
     }
 
@@ -170,5 +173,12 @@ def _each(outcome: Outcome) -> float:
     return round(median(outcome.seconds), 3)
 
 
-def _from(n_students: int | None) -> str:
-    return "never" if n_students is None else f"from {n_students} students on"
+def _numbers(students: Cheaper | None) -> dict[str, int | None]:
+    first, last = students or (None, None)
+    return {"n_students": first, "n_students_last": last}
+
+
+def _said(students: Cheaper | None) -> str:
+    if students is None:
+        return "never"
+    return f"from {students.first} students on" if students.last is None else f"up to {students.last} students"

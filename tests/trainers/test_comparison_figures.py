@@ -71,14 +71,23 @@ def test_who_wins_only_with_soft_labels_wins_by_them(
 
 
 @given(*[st.integers(0, 60)] * 4)
-def test_break_even_is_the_first_number_of_students_that_pays(fixed: int, each: int, other_fixed: int, other_each: int):
-    """Oracle: every number up to one more than it can be: the costs part by a second a student at the least."""
+def test_break_even_is_every_number_of_students_that_pays(fixed: int, each: int, other_fixed: int, other_each: int):
+    """Oracle: every number up to more than an end can be: the costs part by a second a student at the least."""
     cheaper = [n for n in range(1, 63) if fixed + n * each < other_fixed + n * other_each]
-    assert break_even(fixed, each, other_fixed, other_each) == (cheaper[0] if cheaper else None)
+    found = break_even(fixed, each, other_fixed, other_each)
+    assert (found is not None) == bool(cheaper)
+    if found:
+        assert list(range(found.first, (found.last or 62) + 1)) == cheaper
+        assert (found.last is None) == (cheaper[-1] == 62), "62 is cheaper only where every later one is"
 
 
 def test_break_even_by_hand():
-    """30 s of condensing, 0.5 s a student in place of 2 s: 20 students cost 40 s both ways, the 21st pays."""
-    assert break_even(30, 0.5, 0, 2) == 21
+    """30 s of condensing, 0.5 s a student in place of 2 s: 20 students cost 40 s both ways, the 21st pays for ever.
+
+    0.25 s more a student against 1 s of choosing: 3 students are cheaper by 0.25 s, 4 cost the same.
+    """
+    assert break_even(30, 0.5, 0, 2) == (21, None)
     assert break_even(30, 0.5, 29.5, 0.5) is None
-    assert break_even(0, 0.4, 1, 0.2) == 1
+    assert break_even(29, 0.5, 29.5, 0.5) == (1, None)
+    assert break_even(0, 0.5, 1, 0.25) == (1, 3)
+    assert break_even(0, 1.5, 1, 0.5) is None
