@@ -171,7 +171,7 @@ def _check_workers(client: Any, address: str) -> None:
 def fingerprint() -> str:
     """Version and checksum of the code that chunks are done by, the same wherever the code is."""
     root = Path(__file__).parents[2]
-    files = [file for package in ("datagen", "condense") for file in (root / package).rglob("*.py")]
+    files = [file for package in ("datagen", "condense", "trainers") for file in (root / package).rglob("*.py")]
     checksum = 0
     for file in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
         checksum = zlib.crc32(file.read_bytes(), zlib.crc32(file.relative_to(root).as_posix().encode(), checksum))
