@@ -7,16 +7,18 @@ An arm is a condensed set, a coreset of as many bytes, or everything. A result i
               teacher   a teacher's probabilities for each augmented batch; the teacher is in no arm's bytes
     seed      equal seeds have equal initial weights and equal noise in all arms, so arms are compared pair by pair
 
-All arms have the same number of optimiser steps and the same augmentation. The learning rate of an arm is chosen for
-each regime and net on validation images, among the same rates for all and the set's own step size; the test images are
-looked at once, with that one. The teacher is the first net, trained on everything by the same protocol. A coreset is
-chosen anew for each seed, by pixels as networks see them.
+All arms have the same augmentation, and all but everything the same number of optimiser steps. Everything has
+`whole_steps`, so that what condensing loses is not understated. The learning rate of an arm is chosen for each regime
+and net on validation images, among the same rates for all arms: those of the params and the step sizes of all condensed
+sets, rounded to 2 digits; the test images are looked at once, with that one. The teacher is the first net, trained on
+everything. A coreset is chosen anew for each seed, by pixels as networks see them. A condensed set is one draw of its
+method: intervals hold what students' seeds do, not what another seed of condensing would give.
 
 Regimes: Dey et al. Rethinking Dataset Distillation. 2026. arXiv:2604.18811 (HL, SL, SL+KD). Measures beside accuracy:
 DD-Ranking, Li et al. 2025, arXiv:2505.13300.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,7 +27,7 @@ from pydantic import Field, PositiveFloat, field_validator
 
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.params import Params, Parts, validate
-from datagen.contracts.stage import find_methods
+from datagen.contracts.stage import find_methods, load_method
 from trainers.image_steps import Steps
 
 Regime = Literal["hard", "soft", "teacher"]
@@ -33,6 +35,7 @@ Kind = Literal["whole", "condensed", "coreset"]
 WHOLE = "whole"
 RANDOM = "at_random"  # what improvement over random is measured by
 MIN_ARCHITECTURES = 3
+MIN_FAMILIES = 2
 MIN_SEEDS = 5
 
 
@@ -40,16 +43,20 @@ class Config(Params):
     """What is compared.
 
     Attributes:
-        nets: students, as `condense.nets.opening` reads them, three or more that differ in more than width; the first
-            is the teacher's too, and the one by which is said whether condensing was worth it.
+        nets: students, as `condense.nets.opening` reads them, see `check_nets`; the first is the teacher's too, and the
+            one by which is said whether condensing was worth it.
         width: of those without one in their name.
-        coresets: methods of `condense.coresets`, at_random among them.
+        coresets: methods of `condense.coresets` that images alone are enough for, at_random among them.
         regimes: of the labels; soft for condensed sets that have soft labels.
-        learning_rates: that an arm's is chosen among.
+        learning_rates: that every arm's is chosen among, beside the step sizes of all condensed sets.
+        whole_steps: of the optimiser for everything and so for the teacher, `n_steps` or more, so that what condensing
+            loses is not understated; the seconds of a student of everything are those of so many.
         seeds: students of an arm, regime and net.
         seeds_for_rate: of them, the first, by whose mean the rate is chosen.
         multiples: of a coreset's images: larger ones that are tried where a condensed set is better than the coreset of
             equal bytes, to know what its accuracy costs without condensing.
+        max_shared_share: of the smaller of two parts, the images that may be in the other byte for byte; the exact
+            duplicates of a public set are few.
     """
 
     nets: list[str] = Field(default=["convnet3", "mlp", "resnet18:64"])
@@ -57,24 +64,17 @@ class Config(Params):
     coresets: list[str] = Field(default=[RANDOM, "herding", "k_center", "k_means"])
     regimes: list[Regime] = Field(default=["hard", "soft", "teacher"], min_length=1)
     learning_rates: list[PositiveFloat] = Field(default=[0.001, 0.003, 0.01, 0.03, 0.1], min_length=1)
+    whole_steps: int = Field(5000, ge=1)
     seeds: int = Field(MIN_SEEDS, ge=MIN_SEEDS)
     seeds_for_rate: int = Field(2, ge=1)
     multiples: list[int] = Field(default=[2, 5])
+    max_shared_share: float = Field(0.01, ge=0, lt=1)
 
     @field_validator("nets", "coresets", "regimes", "learning_rates", "multiples")
     @classmethod
     def _names_each_once(cls, value: list[Any]) -> list[Any]:
         if len(set(value)) < len(value):
             raise ValueError("names one twice")
-        return value
-
-    @field_validator("nets")
-    @classmethod
-    def _differ(cls, value: list[str]) -> list[str]:
-        if len({net.partition(":")[0] for net in value}) < MIN_ARCHITECTURES:
-            raise ValueError(
-                f"what serves one net says little; name {MIN_ARCHITECTURES} or more that differ in more than width"
-            )
         return value
 
     @field_validator("multiples")
@@ -185,9 +185,39 @@ def parse(section: Mapping[str, Any]) -> Parts:
         raise ParamsError(f"coresets: no {unknown[0]!r} in condense.coresets; there are {', '.join(methods)}")
     if RANDOM not in config.coresets:
         raise ParamsError(f"coresets: must have {RANDOM}, which the others are measured by (got {config.coresets})")
+    for name in config.coresets:
+        if hasattr(load_method("condense.coresets", name, key="coresets"), "READS_TRAINING"):
+            raise ParamsError(
+                f"coresets: {name} needs to know what experts got right after each epoch, and here are images alone; "
+                f"leave it out, or condense by it and give the set with --condensed (got {config.coresets})"
+            )
+    if config.whole_steps < (n_steps := params[Steps].n_steps):
+        raise ParamsError(
+            f"whole_steps: everything must be trained as long as a small set, {n_steps} steps or more "
+            f"(got {config.whole_steps})"
+        )
     if config.seeds_for_rate > config.seeds:
         raise ParamsError(f"seeds_for_rate: there are {config.seeds} seeds (got {config.seeds_for_rate})")
     return params
+
+
+def check_nets(nets: Sequence[str]) -> None:
+    """What serves one architecture says little: 3 or more that differ in net, depth or normalisation, of 2 nets.
+
+    Raises:
+        ParamsError: they differ in less, or one is no net.
+    """
+    from condense.nets.opening import parse_net
+
+    found = [parse_net(net, "nets") for net in nets]
+    architectures = {(one.method, one.depth, one.norm) for one in found}
+    families = {one.method for one in found}
+    if len(architectures) < MIN_ARCHITECTURES or len(families) < MIN_FAMILIES:
+        raise ParamsError(
+            f"nets: what serves one net says little; name {MIN_ARCHITECTURES} or more that differ in net, depth or "
+            f"normalisation, not in width alone, among them {MIN_FAMILIES} or more different nets, such as convnet3, "
+            f"mlp, resnet18 (got {', '.join(nets)}: {len(architectures)}, of {', '.join(sorted(families))})"
+        )
 
 
 def scores(outcome: Outcome) -> list[StudentScore]:

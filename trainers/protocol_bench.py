@@ -77,6 +77,12 @@ class Bench:
     _seen: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict[tuple[str, str], torch.Tensor])
 
     @property
+    def rates(self) -> list[float]:
+        """Learning rates that every arm's is chosen among: the params' and all sets' step sizes, to 2 digits."""
+        own = (one.step_size for one in self.condensed.values() if one.step_size is not None)
+        return list(dict.fromkeys([*self.config.learning_rates, *(float(f"{one:.2g}") for one in own)]))
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self.train.shape
@@ -191,9 +197,7 @@ def train_cell(bench: Bench, cell: Cell) -> Outcome:
     """Choose the rate on validation images, train a student for each seed, and look at the test images once."""
     config = bench.config
     teacher = _teacher(bench, cell.transform) if cell.regime == "teacher" else None
-    rates = list(config.learning_rates)
-    if cell.arm.kind == "condensed" and (own := bench.condensed[cell.arm.name].step_size) not in (None, *rates):
-        rates.append(own)
+    rates = bench.rates
     truth = {part: torch.from_numpy(getattr(bench, part).labels).to(device_type()) for part in ("validation", "test")}
     students: dict[tuple[float, int], tuple[torch.nn.Module, float, float]] = {}
     of_all = None if cell.arm.kind == "coreset" else _learned(bench, cell, 0)  # a coreset is another for each seed
@@ -262,6 +266,8 @@ def _train(
 ) -> tuple[torch.nn.Module, float]:
     """Student i at a rate, and the seconds that it took."""
     steps, config = bench.steps, bench.config
+    if cell.arm.kind == "whole":
+        steps = steps.model_copy(update={"n_steps": config.whole_steps})
     images, targets = learned
     seed = derive_seed(steps.seed, "image", i)
     net = fresh_net(cell.net, bench.shape, len(bench.train.classes), config.width, seed)

@@ -27,7 +27,7 @@ def bench(condensed: dict[str, CondensedSet] | None = None, *, signal: int = 100
     """20 training images a class; one rate, so that each arm has five students a net."""
     section = {
         "nets": NETS, "regimes": ["hard"], "learning_rates": [0.1], "seeds_for_rate": 1, "multiples": [],
-        "n_steps": 10, "batch_size": 16, "augmentation": "none", "n_threads": 1,
+        "n_steps": 10, "whole_steps": 10, "batch_size": 16, "augmentation": "none", "n_threads": 1,
     }  # fmt: skip
     params = parse({**section, **more})
     train, validation, test = (tiny_images(n, signal=signal, seed=seed) for seed, n in enumerate((20, 10, 15)))
@@ -88,7 +88,9 @@ def test_a_whitened_set_has_a_teacher_of_its_own():
 
 def test_larger_coresets_are_tried_until_one_is_as_good():
     """The set is everything at the price of 3 images, so a coreset of everything is the last that can be tried."""
-    one = bench({"all": everything(25)}, signal=25, coresets=["at_random"], multiples=[20, 2, 40], n_steps=30)
+    one = bench(
+        {"all": everything(25)}, signal=25, coresets=["at_random"], multiples=[20, 2, 40], n_steps=30, whole_steps=30
+    )
     found, _ = run(one, {"all": bytes_of(3)})
     mine = sum(found.accuracy("all", "hard", NETS[0]))
     assert sum(found.accuracy("at_random-3", "hard", NETS[0])) < mine

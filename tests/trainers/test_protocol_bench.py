@@ -1,5 +1,9 @@
 """Oracles: bytes as they are stored, sizes by brute force, students that learn from the very same images."""
 
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,11 @@ from hypothesis import strategies as st
 
 from condense.condensed import CondensedSet, arrays_of, count_bytes
 from condense.pixels.transform import fit_transform
+from datagen.contracts.cluster import fingerprint
 from datagen.contracts.errors import ParamsError
+from datagen.contracts.stage import PACKAGES
 from tests.tiny_images import tiny_images
+from trainers import protocol_bench
 from trainers.image_steps import Steps, real_set
 from trainers.protocol import Arm, Cell, Config, parse
 from trainers.protocol_bench import (
@@ -45,7 +52,8 @@ def bench(condensed: dict[str, CondensedSet] | None = None, channels: int = 1, *
     """20 training images a class, few steps."""
     section = {"nets": [NET, "convnet2:4", "vit:16"], "learning_rates": [0.05], "seeds_for_rate": 1, **more}
     strategy = "color_crop_cutout_scale_rotate"
-    params = parse({**section, "n_steps": 12, "batch_size": 16, "augmentation": strategy, "n_threads": 1})
+    few = {"n_steps": 12, "whole_steps": 12, "batch_size": 16, "augmentation": strategy, "n_threads": 1}
+    params = parse({**few, **section})
     train, validation, test = (tiny_images(n, channels=channels, seed=seed) for seed, n in enumerate((20, 10, 15)))
     return open_bench(params[Config], params[Steps], train, validation, test, condensed or {})
 
@@ -162,13 +170,56 @@ def test_the_rate_is_chosen_on_validation_images_alone():
     assert other.learning_rate == found.learning_rate and other.accuracy != found.accuracy
 
 
-def test_a_set_s_own_step_size_is_tried_too():
-    """The only rate in the params teaches nothing."""
+def test_every_arm_tries_the_step_sizes_of_all_sets():
+    """The only rate in the params teaches nothing; a coreset, everything and a set without one get another's too."""
     plain = bench()
-    made = replace(real_set(plain.train, plain.transforms[STANDARD]), step_size=0.05)
-    one = bench({"made": made}, learning_rates=[1e-9])
-    arm = Arm(name="made", kind="condensed", n_images=60, bytes_of=(("hard", 1),))
-    assert train_cell(one, Cell(arm=arm, regime="hard", net=NET, transform=STANDARD)).learning_rate == 0.05
+    real = real_set(plain.train, plain.transforms[STANDARD])
+    made = {"made": replace(real, step_size=0.0503), "other": replace(real, step_size=2e-9), "bare": real}
+    one = bench(made, learning_rates=[1e-9])
+    one = replace(one, coresets={"at_random-9": [np.arange(9)] * 5})
+    arms = [Arm(name=name, kind="condensed", n_images=60, bytes_of=(("hard", 1),)) for name in made]
+    for arm in (*arms, coreset_arm("at_random", 9, one), whole_arm(one)):
+        assert train_cell(one, Cell(arm=arm, regime="hard", net=NET, transform=STANDARD)).learning_rate == 0.05
+
+
+def test_rates_are_those_of_the_params_and_of_the_sets_each_once():
+    """By hand; 0.0996 is 0.1 in two digits, which the params have, and two sets have 0.013."""
+    plain = bench()
+    real = real_set(plain.train, plain.transforms[STANDARD])
+    sizes = (0.0996, None, 0.01337, 0.01251, 0.3)
+    made = {f"set {i}": replace(real, step_size=size) for i, size in enumerate(sizes)}
+    assert bench(made, learning_rates=[0.1, 0.03]).rates == [0.1, 0.03, 0.013, 0.3]
+
+
+def test_everything_trains_for_steps_of_its_own():
+    """Oracle: the same images as a condensed set, of which all students have as many steps as everything has here."""
+    plain = bench()
+    made = {"copy": real_set(plain.train, plain.transforms[STANDARD])}
+    arm = Arm(name="copy", kind="condensed", n_images=60, bytes_of=(("hard", 1),))
+    one, long = bench(made, whole_steps=25), bench(made, n_steps=25, whole_steps=25)
+    everything = train_cell(one, Cell(arm=whole_arm(one), regime="hard", net=NET, transform=STANDARD))
+    copy = Cell(arm=arm, regime="hard", net=NET, transform=STANDARD)
+    assert everything.accuracy == train_cell(long, copy).accuracy != train_cell(one, copy).accuracy
+    assert everything.validation == train_cell(long, copy).validation
+
+
+def test_workers_of_another_trainers_are_told_apart(tmp_path: Path):
+    """A cell is trained by code of trainers; oracle: a copy of the packages, the same and with one line more."""
+    for package in PACKAGES:
+        copied = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(Path(protocol_bench.__file__).parents[1] / package, tmp_path / package, ignore=copied)
+    program = "from datagen.contracts.cluster import fingerprint; print(fingerprint())"
+
+    def told() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    assert told() == fingerprint()
+    with (tmp_path / "trainers" / "protocol_bench.py").open("a") as file:
+        file.write("# another\n")
+    assert told() != fingerprint()
 
 
 def test_soft_labels_of_coresets_are_the_teacher_s_as_stored():

@@ -2,13 +2,17 @@
 
 --condensed is a folder with a condensed set for each arm, named so, or one set. The dataset holds a StudentScore for
 each student, accuracy.json what is plotted; the metrics say how each set stands and whether it was worth its making.
+Each set is one draw of its method, which manifest and metrics state as `seeds_of_condensing`: intervals hold students'
+seeds alone. Test images among those that are trained or chosen on are refused, but for a few (`max_shared_share`).
 """
 
+import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +22,7 @@ from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
 from datagen.contracts.errors import DataError
 from datagen.contracts.stage import PACKAGES, Run, Stage, log, main
 from trainers.image_steps import Steps
-from trainers.protocol import WHOLE, Cell, Config, StudentScore, parse, scores
+from trainers.protocol import WHOLE, Cell, Config, StudentScore, check_nets, parse, scores
 from trainers.students import check_before_training
 
 if TYPE_CHECKING:
@@ -29,11 +33,14 @@ if TYPE_CHECKING:
 
 _CODE = Path(__file__).parents[2]
 PARTS = ("train", "validation", "test")
+SEEDS_OF_CONDENSING = 1  # a set is one draw of its method
 
 
 def run(run: Run) -> dict[str, Any]:
     """Write the students' scores; what is done is kept, so that a run that was killed goes on."""
     check_before_training(run)
+    import torch
+
     from condense.nets.opening import open_net
     from datagen.contracts.images import check_classes, read_images
     from trainers.image_students import check_fits
@@ -41,22 +48,28 @@ def run(run: Run) -> dict[str, Any]:
     from trainers.protocol_figures import figures, plot_rows, with_seconds
 
     config, steps = run.params[Config], run.params[Steps]
+    if device_type() == "cpu":  # a teacher's logits are computed here, even where workers or an earlier run trained it
+        torch.set_num_threads(steps.n_threads)
+    check_nets(config.nets)
     images = {part: read_images(run.inputs[part]) for part in PARTS}
     train = images["train"]
     check_classes(train, run.inputs["train"], 1)
     for part in PARTS[1:]:
         check_fits(images[part], run.inputs[part], train.classes, train.shape)
+    shared = count_shared(images, run.inputs, config.max_shared_share)
     for net in config.nets:
         open_net(net, train.shape, len(train.classes), width=config.width, seed=0)
     paths = find_arms(run.inputs["condensed"], config)
     condensed = {name: _read_arm(path, train, config) for name, path in paths.items()}
     counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
+    hashes = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
+    of_others = {name: _is_of_others(path, hashes["train"], run.inputs["train"]) for name, path in paths.items()}
     seconds = {name: condensing_seconds(name, path, run.inputs.get("run_metrics")) for name, path in paths.items()}
     bench = open_bench(config, steps, images["train"], images["validation"], images["test"], condensed)
     facts = {
         "stage": run.name,
         "section": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"},
+        "inputs": hashes,
         "code": code_hash(*(_CODE / package for package in PACKAGES)),
         "torch": version("torch"),
         "device": device_type(),
@@ -65,11 +78,15 @@ def run(run: Run) -> dict[str, Any]:
         found = _compare(run, bench, counts, checkpoints.folder)
         labels: list[int] = images["test"].labels.tolist()
         stated = figures(found, config, chance=max(Counter(labels).values()) / len(labels))
+        for name, entry in stated["condensed"].items():
+            entry["made_of_other_images"] = of_others[name]
+        stated |= {"seeds_of_condensing": SEEDS_OF_CONDENSING, "shared_images": shared}
         manifest = {
             "stage": run.name,
             "params": run.params.values(),
             "inputs": facts["inputs"],
             "classes": list(train.classes),
+            "seeds_of_condensing": SEEDS_OF_CONDENSING,
             "figures": stated,
         }
         with DatasetWriter(run.out, StudentScore, manifest) as writer:
@@ -80,7 +97,8 @@ def run(run: Run) -> dict[str, Any]:
             writer.attach("accuracy.json", json.dumps(plot_rows(stated), indent=1) + "\n")
         for kept in checkpoints.folder.glob("outcome-*"):
             kept.unlink()
-    return with_seconds(stated, found, config, seconds) | {"rows": writer.rows, "n_steps": steps.n_steps}
+    lengths = {"n_steps": steps.n_steps, "whole_steps": config.whole_steps}
+    return with_seconds(stated, found, config, seconds) | {"rows": writer.rows, **lengths}
 
 
 def _compare(run: Run, bench: "Bench", counts: Mapping[str, Mapping[str, int]], kept: Path) -> "Comparison":
@@ -102,15 +120,47 @@ def find_arms(folder: Path, config: Config) -> dict[str, Path]:
     """
     from condense.condensed import is_condensed
 
-    if is_condensed(folder):
-        return {folder.name: folder}
-    found = {path.name: path for path in sorted(folder.iterdir()) if is_condensed(path)} if folder.is_dir() else {}
+    paths = [folder] if is_condensed(folder) else sorted(folder.iterdir()) if folder.is_dir() else []
+    found = {path.name: path for path in paths if is_condensed(path)}
     if not found:
         raise DataError(f"{folder}: holds no condensed set; give the folder with one for each arm, named so")
     taken = re.compile(rf"({'|'.join(map(re.escape, config.coresets))})-\d+|{WHOLE}")
     for name, path in found.items():
         if taken.fullmatch(name):
             raise DataError(f"{path}: {name} is what the evaluation calls an arm of its own; name the folder otherwise")
+    return found
+
+
+def count_shared(images: "Mapping[str, ImageSet]", paths: Mapping[str, Path], max_share: float) -> dict[str, int]:
+    """Images of the smaller of two parts that are in the other byte for byte, whatever their labels.
+
+    Args:
+        images: part to its images; of equal ones the later counts as the smaller.
+        paths: part to where they are, for the error.
+        max_share: of the smaller part, that may be in the other; below 1, so that no part is another.
+
+    Returns:
+        `train_and_validation` and so on to the number.
+
+    Raises:
+        DataError: two parts share more.
+    """
+    hashes = {
+        part: [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in some.pixels]
+        for part, some in images.items()
+    }
+    found: dict[str, int] = {}
+    for first, second in combinations(images, 2):
+        small, large = (first, second) if len(images[first]) < len(images[second]) else (second, first)
+        others = set(hashes[large])
+        same = [i for i, one in enumerate(hashes[small]) if one in others]
+        found[f"{first}_and_{second}"] = len(same)
+        if len(same) > max_share * len(images[small]):
+            raise DataError(
+                f"{paths[small]}: {len(same)} of its {len(images[small])} images are in {paths[large]} too, the first "
+                f"is {images[small].ids[same[0]]}; --{first} and --{second} must not share more than {max_share:.2%}: "
+                "take them out of one, or raise max_shared_share where they are known duplicates"
+            )
     return found
 
 
@@ -135,6 +185,17 @@ def condensing_seconds(name: str, path: Path, run_metrics: Path | None) -> float
             return None
         total += float(json.loads(files[0].read_text())["seconds"])
     return round(total, 3)
+
+
+def _is_of_others(path: Path, train: str, given: Path) -> bool:
+    """Whether a set's manifest names other images than those with the hash `train`; a warning says so."""
+    made_of = read_manifest(path).get("inputs", {}).get("images")
+    if made_of != train:
+        log.warning(
+            "%s: its manifest does not say that it was made of %s, whose hash is %s, but of %s; the same images in "
+            "another form have another hash", path, given, train, made_of or "nothing",
+        )  # fmt: skip
+    return made_of != train
 
 
 def _read_arm(path: Path, train: "ImageSet", config: Config) -> "CondensedSet":

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from condense.condensed import as_stored, write_condensed
 from condense.pixels.transform import fit_transform
-from datagen.contracts.dataset import iterate, read_manifest
+from datagen.contracts.dataset import content_hash, iterate, read_manifest
 from datagen.contracts.stage import check_sections, main
 from tests.tiny_images import tiny_images, write_npz
 from tests.trained import contents, kill_after_a_checkpoint
@@ -25,8 +26,9 @@ from trainers.stages.train_image import STAGE as TRAIN
 theirs: Any = stats  # its types leave out what its functions give
 NETS = ("mlp:8", "convnet2:4", "vit1:16")
 STEPS = ("n_steps=6", "batch_size=16", "n_threads=1", "augmentation=color_crop_cutout_scale_rotate")
+RATES = (0.02, 0.1, 0.05)  # the params', and the step size of one set
 SETTINGS = (f"nets=[{', '.join(NETS)}]", "learning_rates=[0.02, 0.1]", "seeds_for_rate=1",
-            "coresets=[at_random, k_means]", "multiples=[2]", *STEPS)  # fmt: skip
+            "coresets=[at_random, k_means]", "multiples=[2]", "whole_steps=6", *STEPS)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +42,15 @@ def folder(tmp_path: Path) -> Path:
     """Images, and condensed sets: `means` with soft labels, a step size and experts; `noise`, which teaches nothing."""
     for seed, (name, n) in enumerate((("train", 20), ("validation", 8), ("test", 20))):
         write_npz(tmp_path / f"{name}.npz", tiny_images(n, seed=seed))
-    train = tiny_images(20)
+    train, of_train = tiny_images(20), content_hash(tmp_path / "train.npz")
     transform = fit_transform(train, "standard")
     means = np.stack([transform.apply(train.pixels)[train.labels == c].mean(axis=0) for c in range(3)])
     logits = 6 * np.eye(3, dtype=np.float32)
     first = replace(real_set(train.take(np.arange(3)), transform, logits), raw=None)
     noise = np.random.default_rng(0).normal(size=means.shape).astype(np.float32)
     for name, one, manifest in (
-        ("means", replace(first, pixels=means, step_size=0.05), {"inputs": {"experts": "hash"}}),
-        ("noise", replace(first, pixels=noise, soft_labels=None), {"inputs": {}}),
+        ("means", replace(first, pixels=means, step_size=0.05), {"inputs": {"experts": "hash", "images": of_train}}),
+        ("noise", replace(first, pixels=noise, soft_labels=None), {"inputs": {"images": "of others"}}),
     ):
         write_condensed(tmp_path / "arms" / name, as_stored(one, 8), 8, manifest, [])
     return tmp_path
@@ -90,7 +92,7 @@ def interval(values: Any) -> dict[str, float]:
     return pytest.approx({"mean": mean, "low": low, "high": high}, abs=1.01e-4)  # type: ignore[return-value]
 
 
-def test_one_protocol_for_all_arms(folder: Path, evaluate: Callable[..., int]):
+def test_one_protocol_for_all_arms(folder: Path, evaluate: Callable[..., int], caplog: pytest.LogCaptureFixture):
     """Every figure of the metrics from the dataset's rows, by scipy; bytes of the coresets as they would be stored."""
     assert evaluate("out") == 0
     found, rows = json.loads((folder / "out.json").read_text()), by_seed(folder / "out")
@@ -127,8 +129,7 @@ def test_one_protocol_for_all_arms(folder: Path, evaluate: Callable[..., int]):
         accuracy = {key: stated["accuracy"][key] for key in ("mean", "low", "high")}
         assert accuracy == interval(values) and stated["seconds"] > 0
         assert stated["accuracy"]["by_seed"] == pytest.approx(values, abs=5e-5)
-        rates = (0.02, 0.1, 0.05) if arm == "means" else (0.02, 0.1)
-        assert stated["learning_rate"] in [pytest.approx(rate) for rate in rates]
+        assert stated["learning_rate"] in RATES
     assert set(entries) == {arm for arm, _, _ in rows}
     assert found["chance"] == pytest.approx(1 / 3, abs=5e-5)
     for net, standing in found["condensed"]["noise"]["standing"].items():
@@ -138,6 +139,11 @@ def test_one_protocol_for_all_arms(folder: Path, evaluate: Callable[..., int]):
     assert {(row["arm"], row["regime"], row["net"]) for row in plotted} == set(rows)
     manifest = read_manifest(folder / "out")
     assert manifest["record"] == "StudentScore" and "seconds" not in json.dumps(manifest)
+    assert manifest["seeds_of_condensing"] == found["seeds_of_condensing"] == 1
+    others = {name: entry["made_of_other_images"] for name, entry in found["condensed"].items()}
+    assert others == {"means": False, "noise": True}
+    assert [line for line in caplog.messages if "noise: its manifest does not say that it was made of" in line]
+    assert not [line for line in caplog.messages if "means: its manifest" in line]
 
 
 def test_a_killed_run_goes_on(folder: Path, command: Callable[..., list[str]], evaluate: Callable[..., int]):
@@ -182,6 +188,7 @@ def test_worth_is_told_by_the_seconds_of_making(folder: Path, evaluate: Callable
         gain = whole["seconds"] - mine["seconds"]
         n_students = worth["against_everything"]["n_students"]
         assert (n_students is None) if gain <= 0 else n_students == int(entry["condensing_seconds"] / gain) + 1
+        assert worth["against_everything"]["n_students_last"] is None
     assert noise["worth"]["against_coreset"]["n_students"] is None
     assert "of as many bytes, is as good" in noise["worth"]["verdict"]
 
@@ -192,8 +199,21 @@ def test_without_them_the_worth_is_not_known(
     """No folder, and one that has the seconds of one set and of a longer name, but of no experts."""
     more = ("regimes=[hard]", "learning_rates=[0.1]", "multiples=[]", "n_steps=1")
     assert evaluate("out", *more, condensed="arms/noise") == 0
-    found = json.loads((folder / "out.json").read_text())["condensed"]["noise"]
-    assert found["condensing_seconds"] is None and found["worth"]["verdict"].startswith("not known")
+    metrics = json.loads((folder / "out.json").read_text())
+    found, worth = metrics["condensed"]["noise"], metrics["condensed"]["noise"]["worth"]
+    assert found["condensing_seconds"] is None and worth["verdict"].startswith("not known")
+    accuracies = (metrics["whole"], found)
+    whole, mine = (np.mean(one["regimes"]["hard"][NETS[0]]["accuracy"]["by_seed"]) for one in accuracies)
+    lost = worth["against_everything"].pop("accuracy_lost")
+    assert lost == pytest.approx(whole - mine, abs=2e-4)
+    assert worth["against_everything"] == {"n_students": None, "n_students_last": None}
+    coresets = {
+        name: np.mean(one["regimes"]["hard"][NETS[0]]["accuracy"]["by_seed"])
+        for name, one in metrics["coresets"].items()
+    }
+    best = max(coresets, key=lambda name: coresets[name])
+    as_good = best if coresets[best] >= mine else None
+    assert worth["against_coreset"] == {"coreset": as_good, "n_students": None, "n_students_last": None}
     times = folder / "times"
     times.mkdir()
     for name in ("condense_images_means", "condense_images_more_noise"):
@@ -215,13 +235,24 @@ def test_what_cannot_be_done_is_said_in_one_line(
     write_condensed(tmp_path / "taken" / "k_means-3", other, 8, {}, [])
     write_condensed(tmp_path / "renamed" / "a", replace(other, classes=["a", "b", "c"]), 8, {}, [])
     write_npz(tmp_path / "colour.npz", tiny_images(5, channels=3))
+    write_condensed(tmp_path / "whole", other, 8, {}, [])
+    write_npz(tmp_path / "again.npz", tiny_images(8, seed=1))
     for settings, files, code, says in (
+        ([], {"condensed": "whole"}, 3, "whole is what the evaluation calls an arm of its own"),
+        (["nets=[mlp, mlp1, mlp2]"], {}, 2, "nets: what serves one net says little"),
+        ([], {"test": "validation.npz"}, 3, "24 of its 24 images are in"),
+        (
+            ["max_shared_share=0.99"],
+            {"test": "again.npz"},
+            3,
+            "--validation and --test must not share more than 99.00%",
+        ),
         ([], {"condensed": "empty"}, 3, "holds no condensed set"),
         ([], {"condensed": "taken"}, 3, "k_means-3 is what the evaluation calls an arm of its own"),
         ([], {"condensed": "renamed"}, 3, "has classes a, b, c"),
         ([], {"test": "colour.npz"}, 3, "images are 3 x 8 x 8, the training images 1 x 8 x 8"),
         (["regimes=[soft]"], {}, 3, "has no soft labels; name another of the regimes"),
-        (["coresets=[at_random, forgetting]"], {}, 2, "forgetting needs to know"),
+        (["coresets=[at_random, forgetting]"], {}, 2, "forgetting needs to know what experts got right"),
         (["nets=[mlp, convnet9, vit:16]"], {}, 2, "convnet9 pools 9 times"),
         (["nets=[mlp, convnet2, vit:17]"], {}, 2, "vit needs a width"),
     ):
@@ -229,6 +260,40 @@ def test_what_cannot_be_done_is_said_in_one_line(
         errors = capsys.readouterr().err.strip().splitlines()
         assert says in errors[-1] and not [line for line in errors if "Traceback" in line]
         assert not (folder / "out").exists()
+
+
+def test_few_images_may_be_in_two_parts_and_are_counted(
+    folder: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]
+):
+    """By hand: 2 of 24 validation images are in train, under another label; 3 of the 60 test images are, 5 %."""
+    train, validation, test = (tiny_images(n, seed=seed) for seed, n in enumerate((20, 8, 20)))
+    validation.pixels[[4, 9]] = train.pixels[[7, 50]]
+    test.pixels[[30, 40, 50]] = train.pixels[[0, 1, 2]]
+    write_npz(folder / "some.npz", validation)
+    write_npz(folder / "judged.npz", test)
+    more = ("regimes=[hard]", "learning_rates=[0.1]", "multiples=[]", "n_steps=1", "whole_steps=1")
+    files = {"validation": "some.npz", "test": "judged.npz", "condensed": "arms/means"}
+    assert evaluate("out", *more, "max_shared_share=0.05", **files) == 3
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{folder / 'some.npz'}: 2 of its 24 images are in {folder / 'train.npz'} too, the first is some-4;" in said
+    assert evaluate("out", *more, "max_shared_share=0.0499", **{**files, "validation": "validation.npz"}) == 3
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "judged.npz: 3 of its 60 images are in" in said and "the first is judged-30;" in said
+    assert not (folder / "out").exists()
+    assert evaluate("out", *more, "max_shared_share=0.1", **files) == 0
+    shared = {"train_and_validation": 2, "train_and_test": 3, "validation_and_test": 0}
+    assert json.loads((folder / "out.json").read_text())["shared_images"] == shared
+
+
+def test_threads_are_those_of_the_params_before_anything_is_computed(folder: Path, evaluate: Callable[..., int]):
+    """A run that ends before its first student has set them: a teacher's logits need no training in this process."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert evaluate("out", "n_threads=2", test="validation.npz") == 3
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_params_file_is_checked_without_torch():
