@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--others", nargs="+", default=["convnet2:48", "convnet2-batch", "mlp"], help="nets of other students"
     )
     parser.add_argument("--regimes", nargs="+", default=["hard", "soft"])
-    parser.add_argument("--learning-rates", nargs="+", default=["0.01", "0.03", "0.1"])
+    parser.add_argument("--learning-rates", nargs="+", default=["0.03", "0.1"])
     parser.add_argument("--n-steps", type=int, default=200)
+    parser.add_argument("--whole-steps", type=int, default=600, help="of students of everything (default: %(default)s)")
     parser.add_argument("--set-experts", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--set-methods", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seed", type=int, default=1, help="of the parts, the experts and the sets")
@@ -86,7 +87,7 @@ def measure(options: argparse.Namespace, images_per_class: int) -> dict[str, Any
     nets = ",".join([options.net, *options.others])
     given = [f"nets=[{nets}]", "width=16", f"coresets=[{','.join(options.coresets)}]", *COMMON,
              f"regimes=[{','.join(options.regimes)}]", f"learning_rates=[{','.join(options.learning_rates)}]",
-             f"n_steps={options.n_steps}", f"seed={options.seed}"]  # fmt: skip
+             f"n_steps={options.n_steps}", f"whole_steps={options.whole_steps}", "batch_size=64", f"seed={options.seed}"]  # fmt: skip
     out = work / f"evaluation-{images_per_class}"
     stage("trainers.stages.evaluate_images", out, given, **images, condensed=sets, run_metrics=sets)
     metrics = json.loads(metrics_of(out).read_text())
