@@ -87,7 +87,8 @@ def measure(options: argparse.Namespace, images_per_class: int) -> dict[str, Any
     nets = ",".join([options.net, *options.others])
     given = [f"nets=[{nets}]", "width=16", f"coresets=[{','.join(options.coresets)}]", *COMMON,
              f"regimes=[{','.join(options.regimes)}]", f"learning_rates=[{','.join(options.learning_rates)}]",
-             f"n_steps={options.n_steps}", f"whole_steps={options.whole_steps}", "batch_size=64", f"seed={options.seed}"]  # fmt: skip
+             f"n_steps={options.n_steps}", f"whole_steps={options.whole_steps}", "batch_size=64",
+             f"seed={options.seed}"]  # fmt: skip
     out = work / f"evaluation-{images_per_class}"
     stage("trainers.stages.evaluate_images", out, given, **images, condensed=sets, run_metrics=sets)
     metrics = json.loads(metrics_of(out).read_text())

@@ -21,10 +21,10 @@ from datagen.contracts.stage import check_sections, find_stages
 ROOT = Path(__file__).parents[1]
 WRITTEN: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # By the name that DVC gives: one of a `foreach` is STAGE@ITEM.
-STAGES: dict[str, Any] = {name: one for name, one in WRITTEN.items() if "foreach" not in one} | {
-    f"{name}@{item}": json.loads(json.dumps(one["do"]).replace("${item}", item))
+STAGES: dict[str, Any] = {
+    f"{name}@{item}" if item else name: json.loads(json.dumps(one.get("do", one)).replace("${item}", item))
     for name, one in WRITTEN.items()
-    for item in one.get("foreach", ())
+    for item in one.get("foreach", [""])
 }
 PROFILES = ("params.yaml", "params.full.yaml")
 UNCONDITIONAL = {  # one method's data or helper: `deps` know no condition
@@ -159,4 +159,5 @@ def test_the_profiles_are_in_step():
 
 
 def test_the_sections_are_those_of_the_pipeline():
-    assert list(load_file(ROOT / "params.yaml")) == [stage for stage in STAGES if "params" in STAGES[stage]]
+    sections = [stage.replace("@", "_") for stage in STAGES if "params" in STAGES[stage]]
+    assert list(load_file(ROOT / "params.yaml")) == sections
