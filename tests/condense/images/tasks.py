@@ -1,11 +1,13 @@
 """The task that the tests of trajectory matching share, and settings under which it takes a moment."""
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from condense.images import Task
+from condense.images import Learned, Learner, Task
 from condense.pixels.transform import fit_transform
 from condense.trajectories import Trajectories
 from datagen.contracts.images import read_images
@@ -29,3 +31,25 @@ def task(digits: Path, trajectories: Trajectories | None, images_per_class: int 
         width=4,
         seed=0,
     )
+
+
+def check_resumes(start: Callable[[], Learner], n_before: int) -> Learned:
+    """A learner that goes on from the state of another after `n_before` steps ends as one that never stopped.
+
+    Bit for bit; returns what it learned.
+    """
+    whole, first, second = start(), start(), start()
+    for i in range(whole.n_iterations):
+        whole.step(i)
+    for i in range(n_before):
+        first.step(i)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for i in range(n_before, whole.n_iterations):
+        second.step(i)
+    found, expected = second.result(), whole.result()
+    assert torch.equal(found.pixels, expected.pixels)
+    assert found.step_size == expected.step_size
+    assert (found.soft_labels is None) == (expected.soft_labels is None)
+    if found.soft_labels is not None and expected.soft_labels is not None:
+        assert torch.equal(found.soft_labels, expected.soft_labels)
+    return found

@@ -1,6 +1,5 @@
 """Oracles: characteristic functions in complex numbers by numpy; two points and a shifted sample in closed form."""
 
-import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from condense.images.characteristic_function_matching import Config, characteris
 from condense.trajectories import Trajectories
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.images import read_images
+from tests.condense.images.tasks import check_resumes
 
 SMALL: dict[str, Any] = {"iterations": 5, "batch_size": 20, "n_frequencies": 64, "image_learning_rate": 0.05}
 HALF = {"amplitude_weight": 0.5, "phase_weight": 0.5}
@@ -115,16 +115,7 @@ def test_the_expert_s_cross_entropy_is_added(task: Task):
 
 
 def test_a_resumed_run_is_an_unbroken_one(task: Task):
-    config = Config.model_validate(SMALL)
-    whole, first, second = (characteristic_function_matching(config, task) for _ in range(3))
-    for i in range(5):
-        whole.step(i)
-    for i in range(3):
-        first.step(i)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for i in range(3, 5):
-        second.step(i)
-    assert torch.equal(second.result().pixels, whole.result().pixels)
+    check_resumes(lambda: characteristic_function_matching(Config.model_validate(SMALL), task), 3)
 
 
 def test_it_needs_experts(task: Task):

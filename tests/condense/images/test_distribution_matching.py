@@ -1,6 +1,5 @@
 """Oracles: no distance between a set and itself; a linear embedding in closed form; embeddings measured anew."""
 
-import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from condense.pixels.transform import fit_transform
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.images import read_images
 from datagen.contracts.seeding import derive_seed
+from tests.condense.images.tasks import check_resumes
 
 SMALL: dict[str, Any] = {"iterations": 6, "batch_size": 20, "augmentation": "color_crop_cutout_scale_rotate"}
 
@@ -121,17 +121,7 @@ def test_real_and_condensed_images_are_augmented_alike(task: Task):
 
 
 def test_a_resumed_run_is_an_unbroken_one(task: Task):
-    config = Config.model_validate(SMALL)
-    _, unbroken = run(config, task)
-    first = distribution_matching(config, task)
-    for i in range(4):
-        first.step(i)
-    second = distribution_matching(config, task)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for i in range(4, 6):
-        second.step(i)
-    learned = second.result()
-    assert torch.equal(learned.pixels, unbroken)
+    learned = check_resumes(lambda: distribution_matching(Config.model_validate(SMALL), task), 4)
     assert (learned.soft_labels, learned.step_size) == (None, None)
 
 

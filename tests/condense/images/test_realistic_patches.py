@@ -1,6 +1,5 @@
 """Oracles: images put together by hand; the best crops found by loops; the expert's own logits."""
 
-import copy
 import dataclasses
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from condense.trajectories import Trajectories
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.images import read_images
 from datagen.contracts.seeding import derive_seed
+from tests.condense.images.tasks import check_resumes
 
 
 @pytest.fixture
@@ -93,15 +93,7 @@ def test_hard_labels_where_soft_ones_are_not_wanted(task: Task):
 
 
 def test_a_resumed_run_is_an_unbroken_one(task: Task):
-    whole, first, second = (realistic_patches(Config.model_validate({"factor": 2}), task) for _ in range(3))
-    for i in range(10):
-        whole.step(i)
-    for i in range(6):
-        first.step(i)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for i in range(6, 10):
-        second.step(i)
-    assert torch.equal(second.result().pixels, whole.result().pixels)
+    check_resumes(lambda: realistic_patches(Config.model_validate({"factor": 2}), task), 6)
 
 
 def test_what_cannot_be_filled_is_refused(task: Task):

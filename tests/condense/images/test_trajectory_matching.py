@@ -1,6 +1,5 @@
 """Oracles: the kernel's closed forms stand in test_matching.py; here, what a run does to its set."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from condense.images._learning import draw_segment
 from condense.images.trajectory_matching import Config, trajectory_matching
 from condense.trajectories import Trajectories
 from datagen.contracts.errors import ParamsError
-from tests.condense.images.tasks import SMALL, task
+from tests.condense.images.tasks import SMALL, check_resumes, task
 
 
 @pytest.fixture
@@ -56,20 +55,10 @@ def test_the_adjoint_makes_the_set_that_autograd_makes(
 
 
 def test_a_resumed_run_is_an_unbroken_one(digits: Path, trajectories: Trajectories):
-    """Bit for bit, from the state after 12 of 30 iterations."""
+    """From the state after 12 of 30 iterations."""
     one = task(digits, trajectories)
-    settings = SMALL | {"augmentation": "color_crop_cutout_scale_rotate"}
-    config = Config.model_validate(settings)
-    _, unbroken = run(settings, one)
-    first = trajectory_matching(config, one)
-    for i in range(12):
-        first.step(i)
-    second = trajectory_matching(config, one)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for i in range(12, 30):
-        second.step(i)
-    assert torch.equal(second.result().pixels, unbroken.pixels)
-    assert second.result().step_size == unbroken.step_size
+    config = Config.model_validate(SMALL | {"augmentation": "color_crop_cutout_scale_rotate"})
+    check_resumes(lambda: trajectory_matching(config, one), 12)
 
 
 def test_a_rate_of_zero_keeps_the_step_size(digits: Path, trajectories: Trajectories):
