@@ -53,7 +53,7 @@ def _written_by(dataset: Path, stage: str) -> Row:
 
 
 def _contact_sheet(name: str, path: Path) -> str:
-    """A row a class, and the loss of matching."""
+    """The images of each class side by side, and the loss of matching."""
     manifest = read_manifest(path)
     classes, size = manifest["classes"], manifest["bytes"]["total"]
     shown: dict[int, list[bytes]] = {label: [] for label in range(min(len(classes), MAX_CLASSES))}
@@ -62,8 +62,8 @@ def _contact_sheet(name: str, path: Path) -> str:
         n_images += 1
         if len(shown.get(row["label"], [b""] * MAX_IMAGES)) < MAX_IMAGES:
             shown[row["label"]].append(row["image"]["bytes"])
-    rows = "".join(
-        f'<tr><th scope="row">{text(classes[label])}</th><td>{"".join(map(_image, images))}</td></tr>'
+    sheet = "".join(
+        f"<figure><figcaption>{text(classes[label])}</figcaption>{''.join(map(_image, images))}</figure>"
         for label, images in shown.items()
     )
     of = f"{manifest['images_per_class']} a class, {size:,} bytes with all that students need"
@@ -76,7 +76,7 @@ def _contact_sheet(name: str, path: Path) -> str:
     curve = [(float(one["iteration"]), one["loss"]) for one in json.loads((path / "loss.json").read_text())]
     loss = line_chart(curve, "iteration") if len(curve) > 1 else ""
     loss = f"<h3>loss of an iteration</h3>{loss}" if loss else ""
-    return section(f"Condensed images: {text(name)}", intro, f'<table class="sheet">{rows}</table>{loss}')
+    return section(f"Condensed images: {text(name)}", intro, f'<div class="sheet">{sheet}</div>{loss}')
 
 
 def _image(png: bytes) -> str:
