@@ -81,8 +81,9 @@ PARAMS = {
     "condense_images_difficulty_aligned": {**CONDENSING, "method": "difficulty_aligned", "first_max_start_epoch": 1},
     "train_image": {"net": "convnet1", "width": 4, "n_steps": 3, "seeds": 2, "augmentation": "none", "n_threads": 1},
     "evaluate_images": {
-        "nets": ["convnet1", "convnet1-batch", "mlp"], "width": 4, "coresets": ["at_random"], "regimes": ["hard", "soft"],
-        "learning_rates": [0.01], "n_steps": 2, "whole_steps": 2, "multiples": [], "augmentation": "none", "n_threads": 1,
+        "nets": ["convnet1", "convnet1-batch", "mlp"], "width": 4, "coresets": ["at_random"],
+        "regimes": ["hard", "soft"], "learning_rates": [0.01], "n_steps": 2, "whole_steps": 2, "multiples": [],
+        "augmentation": "none", "n_threads": 1,
     },
 }  # fmt: skip
 
