@@ -36,7 +36,7 @@ def test_it_starts_from_real_images_of_each_class(digits: Path, trajectories: Tr
     one = task(digits, trajectories, images_per_class=3)
     learned = trajectory_matching(Config.model_validate(SMALL), one).result()
     assert learned.labels.tolist() == [label for label in range(10) for _ in range(3)]
-    places = [(one.images == image).flatten(1).all(1).nonzero()[0].item() for image in learned.pixels]
+    places = [int((one.images == image).flatten(1).all(1).nonzero()[0, 0]) for image in learned.pixels]
     assert len(set(places)) == 30
     assert one.labels[places].tolist() == learned.labels.tolist()
 

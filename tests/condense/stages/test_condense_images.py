@@ -98,8 +98,8 @@ def test_a_resumed_run_that_diverges_keeps_what_an_unbroken_one_keeps(digits: Pa
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert main(STAGE, given) == 0
     assert json.loads((tmp_path / "out.json").read_text())["diverged_at"] == at
-    kept = [read_condensed(tmp_path / name).pixels for name in ("out", "unbroken")]
-    assert np.array_equal(*kept)
+    resumed, unbroken = (read_condensed(tmp_path / name).pixels for name in ("out", "unbroken"))
+    assert np.array_equal(resumed, unbroken)
 
 
 @pytest.mark.parametrize("method", ["trajectory_matching", "smooth_trajectory_matching", "difficulty_aligned"])
