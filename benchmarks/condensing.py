@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells = {str(n): measure(options, n) for n in options.images_per_class}
     if options.out:
         held = json.loads(options.out.read_text())["cells"] if options.out.exists() else {}
+        asked = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
+        cells = {name: {**one, "asked": asked} for name, one in cells.items()}
         write_json(options.out, {"benchmark": "condensing", "cells": held | cells})
 
 
@@ -102,12 +104,15 @@ def last_start(images_per_class: int) -> int:
 
 
 def stage(module: str, out: Path, settings: Sequence[str], **inputs: Path) -> None:
-    """Run a stage in a process of its own, unless its output is there."""
-    if is_dataset(out) and metrics_of(out).exists():
+    """Run a stage in a process of its own, unless its output is there and was asked for in the same words."""
+    asked = out.with_name(f"{out.name}.asked")
+    said = " ".join([module, *settings, *(f"{name}={path}" for name, path in inputs.items())])
+    if is_dataset(out) and asked.exists() and asked.read_text() == said:
         return
     given = [word for name, path in inputs.items() for word in (f"--{name.replace('_', '-')}", str(path))]
     command = [sys.executable, "-m", module, *given, "--out", str(out), "--metrics", str(metrics_of(out))]
     subprocess.run([*command, "--set", *settings], check=True)
+    asked.write_text(said)
 
 
 def metrics_of(out: Path) -> Path:

@@ -75,12 +75,18 @@ class Position:
 
 
 def loop_config(steps: Steps, n_images: int, learning_rate: float, seed: int) -> loop.Config:
-    """The loop's own Config: so many epochs that there are `n_steps`, a batch in one piece, no gradient cut."""
+    """The loop's own Config: so many epochs that there are `n_steps`, a batch in one piece, no gradient cut.
+
+    The batches of an epoch are as equal as they can be: a step on the two images that are left over would weigh as much
+    as one on all the others of a batch.
+    """
+    n_batches = math.ceil(n_images / steps.batch_size)
+    batch_size = math.ceil(n_images / n_batches)
     return loop.Config(
-        epochs=math.ceil(steps.n_steps / math.ceil(n_images / steps.batch_size)),
+        epochs=math.ceil(steps.n_steps / n_batches),
         max_steps=steps.n_steps,
-        batch_size=steps.batch_size,
-        micro_batch_tokens=steps.batch_size,
+        batch_size=batch_size,
+        micro_batch_tokens=batch_size,
         learning_rate=learning_rate,
         optimizer=steps.optimizer,
         momentum=steps.momentum if steps.optimizer == "sgd" else 0.0,

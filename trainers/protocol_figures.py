@@ -21,6 +21,8 @@ from trainers.comparison_figures import (
 )
 from trainers.protocol import RANDOM, WHOLE, Config, Outcome
 
+NOISE = 0.2  # of the seconds of training a student, from run to run
+
 
 def figures(found: Comparison, config: Config, chance: float) -> dict[str, Any]:
     """Of all arms; no seconds among them. `chance` as `standing` takes it."""
@@ -92,6 +94,7 @@ def with_seconds(
 def worth(found: Comparison, name: str, config: Config, condensing_s: float | None) -> dict[str, Any]:
     """For how many students condensing is cheaper, by the first net and hard labels, or the first regime there is.
 
+    Seconds of students that differ by less than `NOISE` count as equal: no number of students is won from noise.
     Seconds of a student of everything are those of `Config.whole_steps` steps, of any other those of `Steps.n_steps`.
 
     Returns:
@@ -113,12 +116,12 @@ def worth(found: Comparison, name: str, config: Config, condensing_s: float | No
     if condensing_s is None:
         says = ["not known: nothing says how many seconds condensing took (--run-metrics)"]
     else:
-        n_everything = break_even(condensing_s, each, 0.0, _each(everything))
+        n_everything = break_even(condensing_s, each, 0.0, _alike(_each(everything), each))
         says = [f"against training on everything {_said(n_everything)}, at accuracy {mean:.4f}, {lost:+.4f} lost"]
         if as_good[:1] == [best]:
             says.append(f"against coresets never: {best}, of as many bytes, is as good")
         elif coreset:
-            n_coreset = break_even(condensing_s, each, found.choosing_s[as_good[0]], _each(coreset))
+            n_coreset = break_even(condensing_s, each, found.choosing_s[as_good[0]], _alike(_each(coreset), each))
             says.append(f"against {as_good[0]}, the smallest coreset tried that is as good, {_said(n_coreset)}")
         else:
             says.append(f"no coreset up to {tried[-1]} is as good")
@@ -127,6 +130,11 @@ def worth(found: Comparison, name: str, config: Config, condensing_s: float | No
         "against_coreset": {"coreset": as_good[0] if as_good else None, **_numbers(n_coreset)},
         "verdict": "; ".join(says),
     }
+
+
+def _alike(seconds: float, others: float) -> float:
+    """The first, or the second where they differ by no more than a clock does from run to run."""
+    return others if abs(seconds - others) <= NOISE * max(seconds, others) else seconds
 
 
 def plot_rows(stated: Mapping[str, Any]) -> list[dict[str, Any]]:

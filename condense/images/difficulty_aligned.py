@@ -3,8 +3,8 @@
 Guo et al. Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching. 2023. arXiv:2310.05773,
 section 3. Early epochs teach easy patterns, which few images can hold, late ones hard patterns, for many images: so a
 segment starts in a window of epochs, whose end moves up while the set is learned. Images start as real ones that an
-expert classifies rightly, soft labels as the experts' logits on them. Defaults are the authors' settings for CIFAR-10
-at 10 images per class (https://github.com/NUS-HPC-AI-Lab/DATM).
+expert classifies rightly, soft labels as the experts' logits on them. Defaults are the authors' for CIFAR-10 at 10
+images per class (https://github.com/NUS-HPC-AI-Lab/DATM), but for the optimiser (`condense.images._settings`).
 
 Departures: as in trajectory_matching, the exact gradient and the logarithm of the step size; the mean over the
 iterations, of FTD (arXiv:2211.11004), is taken of soft labels and step size as well as of pixels.
@@ -27,7 +27,8 @@ class Config(Matching):
         min_start_epoch: T-; no segment starts earlier.
         first_max_start_epoch: T; segments start before it in the first iteration, and before T+ in any.
         expansion_iterations: during which the end of the window moves to T+, `max_start_epoch`.
-        label_learning_rate: for the logits of the soft labels, by SGD with momentum 0.9; 0 keeps those of the experts.
+        label_learning_rate: for the logits of the soft labels; 0 keeps those of the experts. The authors' is 2, by SGD
+            with momentum 0.9, which optimizer=sgd gives; they take 100 for the pixels.
         max_loss: nothing is learned in an iteration whose loss is above it.
         average_decay: how much less an iteration weighs in the mean than the next one; 0 takes the last set alone.
     """
@@ -36,11 +37,10 @@ class Config(Matching):
     iterations: int = Field(10000, ge=1)
     student_steps: int = Field(80, ge=1)
     expert_epochs: int = Field(2, ge=1)
-    image_learning_rate: float = Field(100.0, gt=0)
     min_start_epoch: int = Field(0, ge=0)
     first_max_start_epoch: int = Field(10, ge=1, validate_default=True)
     expansion_iterations: int = Field(1000, ge=1)
-    label_learning_rate: float = Field(2.0, ge=0)
+    label_learning_rate: float = Field(0.02, ge=0)
     max_loss: float = Field(1.0, gt=0)
     average_decay: float = Field(0.9995, ge=0, lt=1)
 

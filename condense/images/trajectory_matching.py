@@ -1,11 +1,11 @@
 """Trajectory matching (MTT): students of the condensed set go where experts on the whole set went.
 
-Cazenavette et al. Dataset Distillation by Matching Training Trajectories. 2022. arXiv:2203.11932, algorithm 1. Defaults
-are the authors' command line for CIFAR-10 (https://github.com/GeorgeCazenavette/mtt-distillation).
+Cazenavette et al. Dataset Distillation by Matching Training Trajectories. 2022. arXiv:2203.11932, algorithm 1. Its
+authors' code is https://github.com/GeorgeCazenavette/mtt-distillation.
 
 Departures: the gradient is exact in constant memory (`condense.images._matching`); the step size is learned as its
-logarithm, so that it cannot become negative, with a rate that moves it as theirs does at the default start: theirs
-over the square of the step size.
+logarithm, so that it cannot become negative; a rate of theirs over the square of the step size moves it as theirs does.
+The optimiser is Adam unless params say sgd (`condense.images._settings`).
 """
 
 from typing import TYPE_CHECKING, Literal

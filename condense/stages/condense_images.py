@@ -117,9 +117,9 @@ def _check_agrees(config: Config, experts: "Trajectories") -> None:
     Raises:
         ParamsError: it is something else.
     """
-    theirs = {"net": experts.manifest["net"], "transform": experts.transform.kind}
+    theirs = {"net": experts.manifest["net"], "width": experts.manifest["width"], "transform": experts.transform.kind}
     for key, value in theirs.items():
-        if (said := getattr(config, key)) not in (OF_EXPERTS, value):
+        if key in config.model_fields_set and (said := getattr(config, key)) not in (OF_EXPERTS, value):
             raise ParamsError(
                 f"{key}: the experts in {experts.path} have {value} (got {said}); leave it out, or give none"
             )
@@ -223,6 +223,7 @@ def iterate(
         held = torch.load(latest / "state.pt", weights_only=True, map_location=good.pixels.device)
         learner.load_state_dict(held["learner"])
         curve, good, earlier_s = held["curve"], Learned(**held["good"]), held["seconds"]
+        run.facts["seconds_before_resuming"] = round(earlier_s, 3)
         log.info("goes on after iteration %d, from its checkpoint", len(curve))
     start = saved = time.monotonic()
     with run.progress(learner.n_iterations, "iterations") as bar:
@@ -241,8 +242,6 @@ def iterate(
                 checkpoints.begin()
                 torch.save({**state, "seconds": earlier_s + saved - start}, checkpoints.writing / "state.pt")
                 checkpoints.commit(iteration + 1)
-    if earlier_s:
-        run.facts["seconds_before_resuming"] = round(earlier_s, 3)
     last = learner.result()
     return (last, curve, None) if _is_finite(last) else (good, curve, learner.n_iterations)
 

@@ -184,7 +184,8 @@ def condensing_seconds(name: str, path: Path, run_metrics: Path | None) -> float
             log.warning("%s: no %s.run.json, so the seconds of making %s are not known", run_metrics, names[0], name)
             return None
         facts = json.loads(files[0].read_text())
-        total += facts["seconds"] + facts.get("seconds_before_resuming", 0.0)  # of runs that were killed
+        total += facts["cpu_seconds" if device_type() == "cpu" else "seconds"]
+        total += facts.get("seconds_before_resuming", 0.0)  # of runs that were killed
     return round(total, 3)
 
 

@@ -22,10 +22,16 @@ from tests.condense.images.tasks import check_resumes
 
 SHARED: dict[str, Any] = {
     "iterations": 6, "student_steps": 4, "expert_epochs": 1, "max_start_epoch": 4, "batch_size": 8,
-    "image_learning_rate": 10.0, "step_size": 0.05, "step_size_learning_rate": 0.02,
+    "optimizer": "sgd", "image_learning_rate": 10.0, "step_size": 0.05, "step_size_learning_rate": 0.02,
     "augmentation": "color_crop_cutout_scale_rotate",
 }  # fmt: skip
-SMALL = SHARED | {"min_start_epoch": 1, "first_max_start_epoch": 3, "expansion_iterations": 4, "max_loss": 10.0}
+SMALL = SHARED | {
+    "label_learning_rate": 2.0,
+    "min_start_epoch": 1,
+    "first_max_start_epoch": 3,
+    "expansion_iterations": 4,
+    "max_loss": 10.0,
+}
 
 
 @pytest.fixture

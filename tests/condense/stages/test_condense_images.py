@@ -150,6 +150,7 @@ def test_bad_settings_are_named(digits: Path, tmp_path: Path, capsys: pytest.Cap
     ("setting", "says"),
     [
         ("transform=zca", "transform: the experts in {} have standard (got zca); leave it out, or give none"),
+        ("width=5", "width: the experts in {} have 4 (got 5); leave it out, or give none"),
         ("net=mlp", "net: the experts in {} have convnet2 (got mlp); leave it out, or give none"),
     ],
 )
