@@ -74,8 +74,8 @@ PARAMS = {
     "images_validation": {"method": "digits", "split": "validation", "max_images": 50},
     "images_test": {"method": "digits", "split": "test", "max_images": 50},
     "experts": {
-        "method": "sgd", "net": "convnet1", "width": 4, "n_trajectories": 1, "epochs": 3, "learning_rate": 0.3, "batch_size": 32,
-        "augmentation": "none", "n_threads": 1,
+        "method": "sgd", "net": "convnet1", "width": 8, "n_trajectories": 1, "epochs": 20, "learning_rate": 0.3,
+        "batch_size": 32, "augmentation": "none", "n_threads": 1,
     },
     "condense_images_trajectory_matching": {**CONDENSING, "method": "trajectory_matching"},
     "condense_images_difficulty_aligned": {**CONDENSING, "method": "difficulty_aligned", "first_max_start_epoch": 1},
