@@ -18,7 +18,8 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def task(digits: Path, trajectories: Trajectories | None, images_per_class: int = 1) -> Task:
+def make_task(digits: Path, trajectories: Trajectories | None, images_per_class: int = 1, seed: int = 0) -> Task:
+    """All digits, as the experts saw them."""
     images = read_images(digits)
     transform = fit_transform(images, "standard")
     return Task(
@@ -29,7 +30,7 @@ def task(digits: Path, trajectories: Trajectories | None, images_per_class: int 
         trajectories=trajectories,
         net="convnet2",
         width=4,
-        seed=0,
+        seed=seed,
     )
 
 

@@ -13,8 +13,7 @@ from condense.images._characteristic import characteristic_distance
 from condense.images.characteristic_function_matching import Config, characteristic_function_matching
 from condense.trajectories import Trajectories
 from datagen.contracts.errors import ParamsError
-from datagen.contracts.images import read_images
-from tests.condense.images.tasks import check_resumes
+from tests.condense.images.tasks import check_resumes, make_task
 
 SMALL: dict[str, Any] = {"iterations": 5, "batch_size": 20, "n_frequencies": 64, "image_learning_rate": 0.05}
 HALF = {"amplitude_weight": 0.5, "phase_weight": 0.5}
@@ -22,12 +21,7 @@ HALF = {"amplitude_weight": 0.5, "phase_weight": 0.5}
 
 @pytest.fixture
 def task(digits: Path, experts: Path) -> Task:
-    images, trajectories = read_images(digits), Trajectories(experts)
-    pixels = trajectories.transform.apply(images.pixels)
-    return Task(
-        images=torch.from_numpy(pixels), labels=torch.from_numpy(images.labels), n_classes=10, images_per_class=2,
-        trajectories=trajectories, net="convnet2", width=4, seed=3,
-    )  # fmt: skip
+    return make_task(digits, Trajectories(experts), images_per_class=2, seed=3)
 
 
 def samples(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

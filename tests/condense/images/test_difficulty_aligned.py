@@ -17,8 +17,7 @@ from condense.images.trajectory_matching import Config as MttConfig
 from condense.images.trajectory_matching import trajectory_matching
 from condense.trajectories import Trajectories
 from datagen.contracts.errors import DataError, ParamsError
-from datagen.contracts.images import read_images
-from tests.condense.images.tasks import check_resumes
+from tests.condense.images.tasks import check_resumes, make_task
 
 SHARED: dict[str, Any] = {
     "iterations": 6, "student_steps": 4, "expert_epochs": 1, "max_start_epoch": 4, "batch_size": 8,
@@ -41,12 +40,7 @@ def trajectories(experts: Path) -> Trajectories:
 
 @pytest.fixture
 def task(digits: Path, trajectories: Trajectories) -> Task:
-    images = read_images(digits)
-    pixels = trajectories.transform.apply(images.pixels)
-    return Task(
-        images=torch.from_numpy(pixels), labels=torch.from_numpy(images.labels), n_classes=10, images_per_class=2,
-        trajectories=trajectories, net="convnet2", width=4, seed=3,
-    )  # fmt: skip
+    return make_task(digits, trajectories, images_per_class=2, seed=3)
 
 
 def test_the_window_by_hand():

@@ -13,23 +13,16 @@ from condense.images._embedding import augment_alike, match_classes, squared_mea
 from condense.images.distribution_matching import Config, distribution_matching
 from condense.nets.opening import open_net
 from condense.pixels.augmentation import augment
-from condense.pixels.transform import fit_transform
 from datagen.contracts.errors import ParamsError
-from datagen.contracts.images import read_images
 from datagen.contracts.seeding import derive_seed
-from tests.condense.images.tasks import check_resumes
+from tests.condense.images.tasks import check_resumes, make_task
 
 SMALL: dict[str, Any] = {"iterations": 6, "batch_size": 20, "augmentation": "color_crop_cutout_scale_rotate"}
 
 
 @pytest.fixture
 def task(digits: Path) -> Task:
-    images = read_images(digits)
-    pixels = fit_transform(images, "standard").apply(images.pixels)
-    return Task(
-        images=torch.from_numpy(pixels), labels=torch.from_numpy(images.labels), n_classes=10, images_per_class=2,
-        trajectories=None, net="convnet2", width=4, seed=3,
-    )  # fmt: skip
+    return make_task(digits, None, images_per_class=2, seed=3)
 
 
 def first_of_each_class(task: Task, n: int) -> Task:

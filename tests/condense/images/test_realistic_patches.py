@@ -12,19 +12,13 @@ from condense.images._patches import pad, random_crops, stitch
 from condense.images.realistic_patches import Config, realistic_patches
 from condense.trajectories import Trajectories
 from datagen.contracts.errors import DataError, ParamsError
-from datagen.contracts.images import read_images
 from datagen.contracts.seeding import derive_seed
-from tests.condense.images.tasks import check_resumes
+from tests.condense.images.tasks import check_resumes, make_task
 
 
 @pytest.fixture
 def task(digits: Path, experts: Path) -> Task:
-    images, trajectories = read_images(digits), Trajectories(experts)
-    pixels = trajectories.transform.apply(images.pixels)
-    return Task(
-        images=torch.from_numpy(pixels), labels=torch.from_numpy(images.labels), n_classes=10, images_per_class=2,
-        trajectories=trajectories, net="convnet2", width=4, seed=3,
-    )  # fmt: skip
+    return make_task(digits, Trajectories(experts), images_per_class=2, seed=3)
 
 
 def test_patches_side_by_side_by_hand():

@@ -17,7 +17,7 @@ from condense.images.smooth_trajectory_matching import (
 from condense.images.trajectory_matching import Config as PlainConfig
 from condense.images.trajectory_matching import trajectory_matching
 from condense.trajectories import Trajectories
-from tests.condense.images.tasks import SMALL, task
+from tests.condense.images.tasks import SMALL, make_task
 
 OFF = {
     "initial": "at_random",
@@ -31,7 +31,7 @@ OFF = {
 @pytest.mark.parametrize("augmentation", ["none", "color_crop_cutout_scale_rotate"])
 def test_all_off_is_trajectory_matching_bit_for_bit(digits: Path, experts: Path, augmentation: str):
     settings = SMALL | {"expert_epochs": 2, "iterations": 8, "augmentation": augmentation}
-    one = task(digits, Trajectories(experts))
+    one = make_task(digits, Trajectories(experts))
     plain, smooth = (
         trajectory_matching(PlainConfig.model_validate(settings), one),
         smooth_trajectory_matching(Config.model_validate(settings | OFF), one),
@@ -49,7 +49,7 @@ def test_all_off_is_trajectory_matching_bit_for_bit(digits: Path, experts: Path,
 )  # fmt: skip
 def test_each_part_does_something(digits: Path, experts: Path, part: dict[str, object]):
     settings = SMALL | OFF | {"expert_epochs": 2}
-    one = task(digits, Trajectories(experts))
+    one = make_task(digits, Trajectories(experts))
     assert smooth_trajectory_matching(Config.model_validate(settings), one).step(0) != smooth_trajectory_matching(
         Config.model_validate(settings | part), one
     ).step(0)
@@ -73,7 +73,7 @@ def test_intermediate_weights_by_hand():
 @pytest.mark.parametrize("images_per_class", [1, 3, 12])
 def test_representative_images_are_distinct_and_of_their_class(digits: Path, experts: Path, images_per_class: int):
     """Exactly as many as asked for, also below ten, where the papers' code takes none."""
-    one = task(digits, Trajectories(experts), images_per_class)
+    one = make_task(digits, Trajectories(experts), images_per_class)
     places = representative(one)
     assert len(set(places)) == len(places) == 10 * images_per_class
     assert one.labels[places].tolist() == [label for label in range(10) for _ in range(images_per_class)]
