@@ -91,11 +91,6 @@ def count_bytes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     return counts | {"total": sum(counts.values())}
 
 
-def as_stored(condensed: CondensedSet, bits: int) -> CondensedSet:
-    """The set as it is read back: rounded to what `bits` hold."""
-    return _of(arrays_of(condensed, bits), condensed.classes, condensed.pixels.shape[1:])
-
-
 def write_condensed(
     out: Path, condensed: CondensedSet, bits: int, manifest: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:

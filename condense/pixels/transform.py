@@ -64,11 +64,6 @@ class Transform:
         """What must be kept of it: `mean`, and `std` or `matrix`."""
         return {"mean": self.mean, ("std" if self.kind == "standard" else "matrix"): self.scale}
 
-    @property
-    def n_bytes(self) -> int:
-        """Of the arrays that must be kept."""
-        return self.mean.nbytes + self.scale.nbytes
-
     def apply(self, pixels: Pixels) -> Floats:
         """(N, C, H, W) of (N, H, W, C).
 

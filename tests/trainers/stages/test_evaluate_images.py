@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from condense.condensed import as_stored, write_condensed
+from condense.condensed import write_condensed
 from condense.pixels.transform import fit_transform
 from datagen.contracts.dataset import content_hash, iterate, read_manifest
 from datagen.contracts.stage import check_sections, main
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
         ("means", replace(first, pixels=means, step_size=0.05), {"inputs": {"experts": "hash", "images": of_train}}),
         ("noise", replace(first, pixels=noise, soft_labels=None), {"inputs": {"images": "of others"}}),
     ):
-        write_condensed(tmp_path / "arms" / name, as_stored(one, 8), 8, manifest, [])
+        write_condensed(tmp_path / "arms" / name, one, 8, manifest, [])
     return tmp_path
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from condense.condensed import as_stored, write_condensed
+from condense.condensed import write_condensed
 from condense.nets.opening import open_net
 from condense.pixels.transform import Transform, fit_transform
 from datagen.contracts.stage import check_sections, main
@@ -74,7 +74,7 @@ def test_a_condensed_set_brings_transform_step_size_and_soft_labels(files: Path)
     transform = fit_transform(tiny_images(20), "standard")
     logits = 8 * np.eye(3, dtype=np.float32)[(train.labels + 1) % 3]
     made = replace(real_set(train, transform, logits), step_size=0.0625)
-    write_condensed(files / "made", as_stored(made, 8), 8, {}, [])
+    write_condensed(files / "made", made, 8, {}, [])
     for settings, kind, is_right in (((), "soft", False), (("labels=hard",), "hard", True)):
         out = files / kind
         more = ("learning_rate=of_images", *settings)
