@@ -21,7 +21,7 @@ from typing import Any
 from datagen.contracts.dataset import is_dataset, write_json
 
 PARTS = ("train", "validation", "test")
-EXPERTS = ["width=16", "n_trajectories=6", "epochs=20", "learning_rate=0.2", "batch_size=64"]
+EXPERTS = ["n_trajectories=6", "epochs=20", "learning_rate=0.2", "batch_size=64"]
 MATCHING = ["iterations=200", "student_steps=20", "expert_epochs=2", "optimizer=adam", "step_size=0.2",
             "step_size_learning_rate=0.02"]  # fmt: skip
 METHODS: dict[str, list[str]] = {
@@ -53,8 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--learning-rates", nargs="+", default=["0.03", "0.1"])
     parser.add_argument("--n-steps", type=int, default=200)
     parser.add_argument("--whole-steps", type=int, default=600, help="of students of everything (default: %(default)s)")
+    parser.add_argument(
+        "--width", type=int, default=16, help="of nets without one in their name (default: %(default)s)"
+    )
     parser.add_argument("--set-experts", nargs="+", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--set-methods", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--set-methods", nargs="+", default=[], metavar="[METHOD:]KEY=VALUE")
+    parser.add_argument("--set-evaluation", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seed", type=int, default=1, help="of the parts, the experts and the sets")
     parser.add_argument("--work", type=Path, default=Path(".cache/condensing"), help="folder for what is made")
     parser.add_argument("--out", type=Path, help="JSON file; cells that are not measured stay as they are in it")
@@ -75,7 +79,8 @@ def measure(options: argparse.Namespace, images_per_class: int) -> dict[str, Any
         if images[part] == work / part:
             stage("condense.stages.images", images[part], [f"split={part}", f"seed={options.seed}"])
     experts = work / "experts"
-    given = [f"net={options.net}", *EXPERTS, *COMMON, f"seed={options.seed}", *options.set_experts]
+    net = [f"net={options.net}", f"width={options.width}"]
+    given = [*net, *EXPERTS, *COMMON, f"seed={options.seed}", *options.set_experts]
     stage("condense.stages.experts", experts, given, images=images["train"])
     sets = work / f"sets-{images_per_class}"
     for method in options.methods:
@@ -83,19 +88,25 @@ def measure(options: argparse.Namespace, images_per_class: int) -> dict[str, Any
         if method == "difficulty_aligned":
             start.append(f"first_max_start_epoch={max(1, last_start(images_per_class) // 2)}")
         given = [f"method={method}", f"images_per_class={images_per_class}", *COMMON, f"seed={options.seed}",
-                 *METHODS[method], *start, *options.set_methods]  # fmt: skip
+                 *METHODS[method], *start, *settings_of(method, options.set_methods)]  # fmt: skip
         stage("condense.stages.condense_images", sets / method, given, images=images["train"], experts=experts)
     shutil.copy(work / "experts.run.json", sets)
     nets = ",".join([options.net, *options.others])
-    given = [f"nets=[{nets}]", "width=16", f"coresets=[{','.join(options.coresets)}]", *COMMON,
+    given = [f"nets=[{nets}]", f"width={options.width}", f"coresets=[{','.join(options.coresets)}]", *COMMON,
              f"regimes=[{','.join(options.regimes)}]", f"learning_rates=[{','.join(options.learning_rates)}]",
              f"n_steps={options.n_steps}", f"whole_steps={options.whole_steps}", "batch_size=64",
-             f"seed={options.seed}"]  # fmt: skip
+             f"seed={options.seed}", *options.set_evaluation]  # fmt: skip
     out = work / f"evaluation-{images_per_class}"
     stage("trainers.stages.evaluate_images", out, given, **images, condensed=sets, run_metrics=sets)
     metrics = json.loads(metrics_of(out).read_text())
     show(metrics, images_per_class)
     return metrics
+
+
+def settings_of(method: str, given: Sequence[str]) -> list[str]:
+    """Those of all methods, KEY=VALUE, and those of this one, METHOD:KEY=VALUE."""
+    split = [one.rpartition(":") if ":" in one.split("=")[0] else ("", "", one) for one in given]
+    return [setting for name, _, setting in split if name in ("", method)]
 
 
 def last_start(images_per_class: int) -> int:
