@@ -4,18 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 
 from condense.stages.experts import STAGE as EXPERTS
 from datagen.contracts.stage import main
 
 N_IMAGES = 300
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
