@@ -6,15 +6,52 @@ discrete edge labels, D continuous node features.
 Source: none; the layout is that of disjoint unions, as PyTorch Geometric batches graphs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphRow:
+    """A graph with its class; its nodes are numbered from 0.
+
+    Attributes:
+        id: unique in its dataset.
+        label: position of its class among the dataset's `classes`.
+        n_nodes: 1 or more.
+        sources: of its directed edges.
+        targets: likewise.
+        node_labels: a list of F a node.
+        edge_labels: a list of H an edge.
+        node_features: a list of D a node.
+    """
+
+    id: str
+    label: int
+    n_nodes: int
+    sources: list[int]
+    targets: list[int]
+    node_labels: list[list[int]]
+    edge_labels: list[list[int]]
+    node_features: list[list[float]]
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "id": pl.String,
+        "label": pl.Int64,
+        "n_nodes": pl.Int64,
+        "sources": pl.List(pl.Int64),
+        "targets": pl.List(pl.Int64),
+        "node_labels": pl.List(pl.List(pl.Int64)),
+        "edge_labels": pl.List(pl.List(pl.Int64)),
+        "node_features": pl.List(pl.List(pl.Float32)),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +110,24 @@ class GraphSet:
             labels=self.labels[chosen],
             ids=_each_once([self.ids[i] for i in map(int, chosen)]),
             classes=self.classes,
+        )
+
+
+def graph_rows(graphs: GraphSet) -> Iterator[GraphRow]:
+    """Each graph as a row of a dataset."""
+    for g in range(len(graphs)):
+        nodes = slice(int(graphs.node_offsets[g]), int(graphs.node_offsets[g + 1]))
+        edges = slice(int(graphs.edge_offsets[g]), int(graphs.edge_offsets[g + 1]))
+        sources, targets = (graphs.edges[:, edges] - graphs.node_offsets[g]).tolist()
+        yield GraphRow(
+            id=graphs.ids[g],
+            label=int(graphs.labels[g]),
+            n_nodes=nodes.stop - nodes.start,
+            sources=sources,
+            targets=targets,
+            node_labels=graphs.node_labels[nodes].tolist(),
+            edge_labels=graphs.edge_labels[edges].tolist(),
+            node_features=graphs.node_features[nodes].tolist(),
         )
 
 

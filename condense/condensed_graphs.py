@@ -1,0 +1,228 @@
+"""Condensed graph sets: a few graphs, made or chosen, that stand for many; stored, counted in bytes, read back.
+
+A dataset of Graphs (datagen/contracts/graphs.py), so that other tools see the graphs, with the set itself beside them:
+
+    condensed_graphs.safetensors   what a student is trained on, and all that is counted as the set's size
+    part-00000.parquet             the graphs, a row each; roots and weights are in the file above alone
+
+One serialisation counts made sets, coresets and whole sets alike: compressed sparse rows with the smallest unsigned
+integers that hold the values of the set, as many bytes as `numpy` needs.
+
+    n_nodes        a number a graph
+    out_degrees    a number a node: how many of the stored edges begin there
+    targets        a number a stored edge: where it ends, nodes numbered in their graph
+    is_undirected  a byte: 1 where every edge has its reverse with the same labels, as often; then of the two only the
+                   one that does not go down in number is stored, and self-loops as often as they are there
+    node_labels    F numbers a node
+    edge_labels    H numbers a stored edge
+    node_features  D float32 a node
+    labels         a number a graph
+    is_root        a bit a node, absent where all are roots
+    weights        a number a graph, float32 where some is not whole; absent where all are 1
+    degrees        a number a node, where the set has them
+    codebook       K x D float32, where continuous features were quantised
+
+Names are in the dataset, and not counted.
+
+Source: none; `paper_bytes` counts as Mirage (Gupta et al. 2023, arXiv:2310.09486) prints it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from datagen.contracts.dataset import DatasetWriter, is_dataset, iterate, read_manifest
+from datagen.contracts.errors import DataError
+from datagen.contracts.graphs import Floats, GraphRow, GraphSet, Ints, graph_rows
+
+FILE = "condensed_graphs.safetensors"
+PARTS = ("structure", "labels", "features", "roots", "weights", "degrees", "codebook")
+_PART_OF = {
+    "n_nodes": "structure",
+    "out_degrees": "structure",
+    "targets": "structure",
+    "is_undirected": "structure",
+    "node_labels": "features",
+    "edge_labels": "features",
+    "node_features": "features",
+    "is_root": "roots",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondensedGraphs:
+    """What a student is trained on.
+
+    Attributes:
+        graphs: trees whose edges go from child to parent, or real graphs.
+        is_root: (V,) bool; only roots are read out. All nodes of a real graph are.
+        weights: (G,) float32, above 0: how many graphs one stands for; 1 for a real one.
+        degrees: (V,) int64, of each node in the graph that it comes from, for networks that read it; None where the
+            set does not say, and for real graphs, whose own degrees count.
+        codebook: (K, D) float32, or None: the last column of node labels is the row of it that stands for the node's
+            continuous features.
+    """
+
+    graphs: GraphSet
+    is_root: NDArray[np.bool_]
+    weights: Floats
+    degrees: Ints | None = None
+    codebook: Floats | None = None
+
+    def __len__(self) -> int:
+        """Number of graphs."""
+        return len(self.graphs)
+
+
+def as_condensed(graphs: GraphSet, codebook: Floats | None = None) -> CondensedGraphs:
+    """Real graphs as they are: every node a root, every weight 1."""
+    return CondensedGraphs(
+        graphs=graphs,
+        is_root=np.ones(graphs.n_nodes, dtype=np.bool_),
+        weights=np.ones(len(graphs), dtype=np.float32),
+        codebook=codebook,
+    )
+
+
+def arrays_of(condensed: CondensedGraphs) -> dict[str, NDArray[Any]]:
+    """The arrays that are stored, by name."""
+    graphs = condensed.graphs
+    edges, edge_labels, is_undirected = _stored_edges(graphs)
+    local = edges - graphs.node_offsets[:-1][graphs.graph_of_node[edges[0]]]
+    arrays: dict[str, NDArray[Any]] = {
+        "n_nodes": _smallest(np.diff(graphs.node_offsets)),
+        "out_degrees": _smallest(np.bincount(edges[0], minlength=graphs.n_nodes)),
+        "targets": _smallest(local[1]),
+        "is_undirected": np.array([is_undirected], dtype=np.uint8),
+        "node_labels": _smallest(graphs.node_labels),
+        "edge_labels": _smallest(edge_labels),
+        "node_features": graphs.node_features.astype(np.float32),
+        "labels": graphs.labels.astype(np.min_scalar_type(max(len(graphs.classes) - 1, 0))),
+    }
+    if not condensed.is_root.all():
+        arrays["is_root"] = np.packbits(condensed.is_root)
+    if (condensed.weights != 1).any():
+        whole = (condensed.weights == np.rint(condensed.weights)).all()
+        arrays["weights"] = (
+            _smallest(condensed.weights.astype(np.int64)) if whole else condensed.weights.astype(np.float32)
+        )
+    if condensed.degrees is not None:
+        arrays["degrees"] = _smallest(condensed.degrees)
+    if condensed.codebook is not None:
+        arrays["codebook"] = condensed.codebook.astype(np.float32)
+    return arrays
+
+
+def count_bytes(graphs: CondensedGraphs | GraphSet) -> dict[str, int]:
+    """Bytes of what is stored: structure, labels, features, roots, weights, degrees, codebook, and their total."""
+    condensed = as_condensed(graphs) if isinstance(graphs, GraphSet) else graphs
+    counts = dict.fromkeys(PARTS, 0)
+    for name, array in arrays_of(condensed).items():
+        counts[_PART_OF.get(name, name)] += array.nbytes
+    return counts | {"total": sum(counts.values())}
+
+
+def paper_bytes(graphs: CondensedGraphs | GraphSet) -> int:
+    """A byte for each label of a node or edge, and one for each end of an edge, as Mirage's authors count."""
+    held = graphs if isinstance(graphs, GraphSet) else graphs.graphs
+    return held.node_labels.size + held.edge_labels.size + held.edges.size
+
+
+def write_condensed_graphs(out: Path, condensed: CondensedGraphs, manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Write the dataset directory; what is in it is said by the manifest too. Returns the bytes, as `count_bytes`."""
+    arrays = arrays_of(condensed)
+    counts = count_bytes(condensed)
+    stored = _of(arrays, condensed.graphs.ids, condensed.graphs.classes)
+    stated = {
+        "classes": list(stored.graphs.classes),
+        "size_bytes": counts["total"],
+        "bytes": counts,
+        "paper_bytes": paper_bytes(stored),
+    }
+    with DatasetWriter(out, GraphRow, {**manifest, **stated}) as writer:
+        for row in graph_rows(stored.graphs):
+            writer.read()
+            writer.write(row)
+        writer.attach(FILE, save({name: np.ascontiguousarray(one) for name, one in sorted(arrays.items())}))
+    return counts
+
+
+def is_condensed_graphs(path: Path) -> bool:
+    """Whether a stage wrote a condensed graph set there."""
+    return is_dataset(path) and (path / FILE).is_file()
+
+
+def read_condensed_graphs(path: Path) -> CondensedGraphs:
+    """A condensed graph set; the edges of a graph come in the order of their sources, targets and labels.
+
+    Raises:
+        DataError: there is none, or its file is cut short.
+    """
+    if not is_condensed_graphs(path):
+        raise DataError(
+            f"{path}: no condensed graph set (it has no {FILE}); give what `datastill condense_graphs` wrote"
+        )
+    manifest = read_manifest(path)
+    ids: list[str] = [row["id"] for row in iterate(path)]
+    try:
+        return _of(load((path / FILE).read_bytes()), ids, manifest["classes"])
+    except Exception as error:  # safetensors raises an error of its own, of no stable type
+        raise DataError(f"{path / FILE}: cannot be read ({error}); condense again") from None
+
+
+def _stored_edges(graphs: GraphSet) -> tuple[Ints, Ints, bool]:
+    """The edges in order and their labels, of two that are each other's reverse only one; and whether all are such."""
+    rows = np.concatenate([graphs.edges, graphs.edge_labels.T])
+    rows = rows[:, _order(rows)]
+    swapped = np.concatenate([rows[1::-1], rows[2:]])
+    is_undirected = rows.shape[1] > 0 and bool((swapped[:, _order(swapped)] == rows).all())
+    if is_undirected:
+        rows = rows[:, rows[0] <= rows[1]]
+    return rows[:2], rows[2:].T, is_undirected
+
+
+def _order(rows: Ints) -> Ints:
+    """Of columns: by their first number, then the second, and so on."""
+    return np.lexsort(rows[::-1])
+
+
+def _of(arrays: Mapping[str, NDArray[Any]], ids: Sequence[str], classes: Sequence[str]) -> CondensedGraphs:
+    node_offsets = np.concatenate([[0], np.cumsum(arrays["n_nodes"], dtype=np.int64)])
+    n_nodes = int(node_offsets[-1])
+    first = np.repeat(node_offsets[:-1], np.diff(node_offsets))  # node of the node's graph
+    sources = np.repeat(np.arange(n_nodes), arrays["out_degrees"])
+    rows = np.concatenate([[sources, first[sources] + arrays["targets"]], arrays["edge_labels"].T.astype(np.int64)])
+    if arrays["is_undirected"][0]:
+        other = rows[:, rows[0] != rows[1]]
+        rows = np.concatenate([rows, np.concatenate([other[1::-1], other[2:]])], axis=1)
+    rows = rows[:, _order(rows)]
+    graphs = GraphSet(
+        node_offsets=node_offsets,
+        edge_offsets=np.searchsorted(rows[0], node_offsets).astype(np.int64),
+        edges=rows[:2],
+        node_labels=arrays["node_labels"].astype(np.int64),
+        edge_labels=rows[2:].T,
+        node_features=arrays["node_features"],
+        labels=arrays["labels"].astype(np.int64),
+        ids=list(ids),
+        classes=list(classes),
+    )
+    weights, degrees = arrays.get("weights"), arrays.get("degrees")
+    roots = arrays.get("is_root")
+    return CondensedGraphs(
+        graphs=graphs,
+        is_root=np.ones(n_nodes, np.bool_) if roots is None else np.unpackbits(roots, count=n_nodes).astype(np.bool_),
+        weights=np.ones(len(graphs), np.float32) if weights is None else weights.astype(np.float32),
+        degrees=None if degrees is None else degrees.astype(np.int64),
+        codebook=arrays.get("codebook"),
+    )
+
+
+def _smallest(values: Ints) -> Ints:
+    """In the smallest unsigned type that holds the largest; a byte where there is none."""
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
