@@ -140,6 +140,7 @@ def write_condensed_graphs(out: Path, condensed: CondensedGraphs, manifest: Mapp
     stored = _of(arrays, condensed.graphs.ids, condensed.graphs.classes)
     stated = {
         "classes": list(stored.graphs.classes),
+        "columns": stored.graphs.columns,
         "size_bytes": counts["total"],
         "bytes": counts,
         "paper_bytes": paper_bytes(stored),

@@ -44,18 +44,17 @@ PROTOCOLS = {
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
     "condense.condensed", "condense.condensed_graphs", "condense.embedding", "condense.experts._descent",
-    "condense.experts._penalty",
-    "condense.experts._sharpness", "condense.experts._training", "condense.images._aligned",
-    "condense.images._characteristic", "condense.images._embedding", "condense.images._learning",
-    "condense.images._matching", "condense.images._patches", "condense.nets", "condense.pixels.augmentation",
-    "condense.pixels.transform", "condense.trajectories", "datagen.agreement.figures", "datagen.agreement.statistics",
-    "datagen.backends.decoding", "datagen.backends.embeddings", "datagen.backends.scoring", "datagen.contracts.graphs",
-    "datagen.contracts.images",
-    "datagen.contracts.signal_columns", "datagen.contracts.tensors", "datagen.filter._candidates",
-    "datagen.filter._shingles", "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches",
-    "trainers.bootstrap", "trainers.class_figures", "trainers.classifier", "trainers.comparison",
-    "trainers.comparison_figures", "trainers.objectives", "trainers.protocol_bench", "trainers.protocol_figures",
-    "trainers.teachers.cached", "trainers.text_pairs",
+    "condense.experts._penalty", "condense.experts._sharpness", "condense.experts._training",
+    "condense.images._aligned", "condense.images._characteristic", "condense.images._embedding",
+    "condense.images._learning", "condense.images._matching", "condense.images._patches", "condense.nets",
+    "condense.pixels.augmentation", "condense.pixels.transform", "condense.trajectories", "datagen.agreement.figures",
+    "datagen.agreement.statistics", "datagen.backends.decoding", "datagen.backends.embeddings",
+    "datagen.backends.scoring", "datagen.contracts.graph_folders", "datagen.contracts.graphs",
+    "datagen.contracts.images", "datagen.contracts.signal_columns", "datagen.contracts.tensors",
+    "datagen.filter._candidates", "datagen.filter._shingles", "datagen.signals._distillkit",
+    "datagen.signals._entries", "trainers.batches", "trainers.bootstrap", "trainers.class_figures",
+    "trainers.classifier", "trainers.comparison", "trainers.comparison_figures", "trainers.objectives",
+    "trainers.protocol_bench", "trainers.protocol_figures", "trainers.teachers.cached", "trainers.text_pairs",
 }  # fmt: skip
 
 WITHOUT_TORCH = """
