@@ -1,10 +1,9 @@
-"""Whether students can train here, and in how many processes. Machine facts, never parameters."""
+"""Whether students can train here. Machine facts, never parameters."""
 
-import os
 from importlib.util import find_spec
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.errors import MissingError, ParamsError
+from datagen.contracts.errors import MissingError
 
 
 def check_packages() -> None:
@@ -28,15 +27,3 @@ def check_device(section: str, *, needs_cuda: bool) -> None:
             f"{section}.needs_cuda: this student trains on CUDA only, and there is no CUDA device to train on; run on "
             "a machine with a GPU, choose a smaller model, or set needs_cuda=false"
         )
-
-
-def n_processes() -> int:
-    """`$DATASTILL_PROCESSES`, by default 1.
-
-    Raises:
-        ParamsError: it is not a positive whole number.
-    """
-    named = os.environ.get("DATASTILL_PROCESSES") or "1"
-    if not named.isdecimal() or int(named) < 1:
-        raise ParamsError(f"$DATASTILL_PROCESSES: expected a positive whole number (got {named!r})")
-    return int(named)

@@ -20,11 +20,11 @@ from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.dataset import content_hash, replace_directory, write_json
 from datagen.contracts.errors import DataError
+from datagen.contracts.launch import launch, n_processes
 from datagen.contracts.records import Rejection, to_row
 from datagen.contracts.stage import Progress, Run
 from trainers import loop
-from trainers.device import check_device, check_packages, n_processes
-from trainers.launch import launch
+from trainers.device import check_device, check_packages
 from trainers.loop import Row, find_tracker
 
 if TYPE_CHECKING:  # a stage reads a Config without torch

@@ -67,7 +67,8 @@ def descend(
     yield parameters.clone()
     for epoch in range(settings.epochs):
         for batch in _batches(images, labels, settings, seed, epoch):
-            slope = gradient(parameters, batch)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                slope = gradient(parameters, batch)
             if weight_decay:
                 slope = slope + weight_decay * parameters
             if momentum:

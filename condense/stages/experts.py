@@ -1,30 +1,39 @@
 """Train experts on an image set and keep their parameters after every epoch, for condensed sets to follow.
 
 --images is a dataset of Images or an .npz file with `image` and `label`. The output holds a file an expert, the
-transform of the images, and a manifest (condense/trajectories.py). Experts are trained one after another, or over the
-workers of dask.distributed ($DASK_SCHEDULER_ADDRESS); what each becomes depends on the seed and its number alone. Those
-that a killed run had finished are not trained again.
+transform of the images, and a manifest (condense/trajectories.py). Experts are trained one after another, in
+$DATASTILL_PROCESSES processes under torchrun, or over the workers of dask.distributed ($DASK_SCHEDULER_ADDRESS); what
+each becomes depends on the seed and its number alone. Those that a killed run had finished are not trained again.
 """
 
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.cluster import map_chunks
 from datagen.contracts.dataset import content_hash, replace_directory
-from datagen.contracts.errors import MissingError
+from datagen.contracts.errors import MissingError, ParamsError
+from datagen.contracts.launch import launch, n_processes
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, load_method, log, main
 
+if TYPE_CHECKING:
+    from condense.experts._training import Plan
+    from condense.pixels.transform import Transform
+    from datagen.contracts.images import ImageSet
+
 DEFAULT_METHOD = "sgd"
+POLL_S = 0.5  # between looks for what torchrun's processes have written
 _CODE = Path(__file__).parents[2]
 
 
@@ -59,16 +68,18 @@ def parse(section: Mapping[str, Any]) -> Parts:
 def run(run: Run) -> dict[str, Any]:
     """Write the trajectories."""
     _check_packages()
-    from condense.experts._training import Plan, train_expert
+    from condense.experts._training import Plan
     from condense.nets.flat import FlatNet
     from condense.nets.opening import open_net
     from condense.pixels.transform import fit_transform
-    from condense.trajectories import part, write_trajectories, write_whole
+    from condense.trajectories import part, write_trajectories
     from datagen.backends.transformers_models import device_type
     from datagen.contracts.images import check_classes, read_images
 
     config, path = run.params[Config], run.inputs["images"]
     method = run.params[load_method("condense.experts", config.method).Config]
+    if method.precision == "tf32" and device_type() != "cuda":
+        raise ParamsError("precision: tf32 is CUDA's, and experts are trained on the CPU; take float32 or bfloat16")
     images = read_images(path)
     check_classes(images, path, 1)
     transform = fit_transform(images, config.transform)
@@ -95,8 +106,7 @@ def run(run: Run) -> dict[str, Any]:
             method=config.method, settings=method, net=config.net, width=config.width, seed=config.seed,
             n_threads=config.n_threads,
         )  # fmt: skip
-        for index, content in map_chunks(partial(train_expert, plan, images, transform), missing):
-            write_whole(checkpoints.folder / names[index], content)
+        for _ in _train(plan, images, path, transform, checkpoints.folder, missing):
             bar.advance(1, note=lambda: f"{(time.monotonic() - start) / 60:.1f} min")
         if missing:
             run.facts["n_trained"] = len(missing)
@@ -134,6 +144,43 @@ def run(run: Run) -> dict[str, Any]:
         "train_accuracy": sum(accuracy) / len(accuracy),
         "train_accuracy_lowest": min(accuracy),
     }
+
+
+def _train(
+    plan: "Plan", images: "ImageSet", path: Path, transform: "Transform", folder: Path, numbers: Sequence[int]
+) -> Iterator[None]:
+    """Write the file of each expert into the folder, and give way after each."""
+    from condense.experts._training import train_expert, train_share
+    from condense.trajectories import part, write_whole
+
+    processes = n_processes()
+    if processes == 1:
+        for index, content in map_chunks(partial(train_expert, plan, images, transform), numbers):
+            write_whole(folder / part(index), content)
+            yield
+        return
+    arguments = {
+        "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "settings"},
+        "settings": plan.settings.model_dump(mode="json"),
+        "images": str(path),
+        "kind": transform.kind,
+        "folder": str(folder),
+        "numbers": list(numbers),
+    }
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(launch, f"{train_share.__module__}:{train_share.__name__}", arguments, processes)
+        left = set(numbers)
+        while left:
+            ended = running.done()
+            found = {index for index in left if (folder / part(index)).is_file()}
+            yield from (None for _ in found)
+            left -= found
+            if ended:
+                break
+            time.sleep(POLL_S)
+        running.result()
+        if left:
+            raise RuntimeError(f"experts {sorted(left)}: torchrun ended without them")
 
 
 def _take(file: Path, out: Path) -> int:

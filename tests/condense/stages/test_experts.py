@@ -107,6 +107,37 @@ def test_a_cluster_trains_the_same(digits: Path, tmp_path: Path, unbroken: dict[
     assert hashes(tmp_path / "out") == unbroken
 
 
+def test_torchrun_trains_the_same(
+    digits: Path, tmp_path: Path, home: Path, unbroken: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    """Two processes, one of which has two experts; what a killed run had finished is kept."""
+    monkeypatch.setenv("DATASTILL_PROCESSES", "2")
+    assert main(STAGE, arguments(digits, tmp_path / "out")) == 0
+    assert hashes(tmp_path / "out") == unbroken
+    assert json.loads((tmp_path / "out.run.json").read_text())["n_trained"] == 3
+    assert not any(home.rglob(part(0)))
+
+
+def test_torchrun_says_what_is_wrong(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DATASTILL_PROCESSES", "2")
+    assert main(STAGE, arguments(digits, tmp_path / "out", "learning_rate=1e39")) == 2
+    assert "learning_rate: the expert's parameters became infinite in epoch 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_precision_is_near(digits: Path, tmp_path: Path, unbroken: dict[str, str]):
+    """Other bytes, since it rounds, and after three epochs within a twentieth of the way from where experts began."""
+    assert main(STAGE, arguments(digits, tmp_path / "out", "precision=bfloat16")) == 0
+    half, full = Trajectories(tmp_path / "out"), Trajectories(tmp_path / "unbroken")
+    assert hashes(tmp_path / "out")[part(0)] != unbroken[part(0)]
+    for i in range(3):
+        assert torch.equal(half.at(i, 0), full.at(i, 0))
+        way = (full.at(i, 3) - full.at(i, 0)).norm()
+        assert 0 < (half.at(i, 3) - full.at(i, 3)).norm() < 0.05 * way
+
+
 def test_whitened_images(digits: Path, tmp_path: Path):
     assert main(STAGE, arguments(digits, tmp_path / "out", "transform=zca", "n_trajectories=1", "epochs=1")) == 0
     transform = Trajectories(tmp_path / "out").transform
@@ -121,6 +152,7 @@ def test_whitened_images(digits: Path, tmp_path: Path):
         (["net=lenet"], "net: no net 'lenet'; there are convnet,"),
         (["method=adam"], "method: no 'adam' in condense.experts; there are flat_minima, sgd, smooth"),
         (["momentum=0.9"], "momentum: unknown parameter"),
+        (["precision=tf32"], "precision: tf32 is CUDA's"),
         (["augmentation=flip"], "augmentation: Input should be"),
         (["learning_rate=1e39"], "learning_rate: the expert's parameters became infinite in epoch 1 (got 1e+39)"),
     ],

@@ -25,25 +25,43 @@ def launch(function: str, arguments: Mapping[str, Any], n_processes: int) -> dic
     """Call `function` (`module:name`) in every process with `arguments`, which must be JSON; what the first returned.
 
     Raises:
-        DatastillError: as the function did in the first process.
-        RuntimeError: a process ended without a result; its traceback is on stderr.
+        DatastillError: as the function did in any process; of several, in the first of them.
+        RuntimeError: the first process ended without a result; its traceback is on stderr.
     """
     with tempfile.TemporaryDirectory(prefix="datastill-launch-") as folder:
-        job, result = Path(folder, "job.json"), Path(folder, "result.json")
-        job.write_text(json.dumps({"function": function, "arguments": dict(arguments), "result": str(result)}))
+        job = Path(folder, "job.json")
+        results = [_result(job, rank) for rank in range(n_processes)]
+        job.write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
         libc = ctypes.CDLL(None)
         done = subprocess.run(
-            [*torchrun, "-m", "trainers.launch", str(job)],
+            [*torchrun, "-m", __name__, str(job)],
             preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
             check=False,
         )
-        if not result.exists():
+        contents = {rank: json.loads(file.read_text()) for rank, file in enumerate(results) if file.exists()}
+        for content in contents.values():
+            if "error" in content:
+                raise getattr(errors, content["error"])(content["message"])
+        if 0 not in contents or done.returncode:
             raise RuntimeError(f"{function} ended without a result in {n_processes} processes ({done.returncode})")
-        content = json.loads(result.read_text())
-        if "error" in content:
-            raise getattr(errors, content["error"])(content["message"])
-        return content["returned"]
+        return contents[0]["returned"]
+
+
+def n_processes() -> int:
+    """`$DATASTILL_PROCESSES`, by default 1.
+
+    Raises:
+        ParamsError: it is not a positive whole number.
+    """
+    named = os.environ.get("DATASTILL_PROCESSES") or "1"
+    if not named.isdecimal() or int(named) < 1:
+        raise errors.ParamsError(f"$DATASTILL_PROCESSES: expected a positive whole number (got {named!r})")
+    return int(named)
+
+
+def _result(job: Path, rank: int) -> Path:
+    return job.with_name(f"result-{rank}.json")
 
 
 def _work(job: Path) -> None:
@@ -56,8 +74,7 @@ def _work(job: Path) -> None:
         _leave_group()  # here and not in the loop, which may train several students one after another
     except errors.DatastillError as error:
         result = {"error": type(error).__name__, "message": str(error)}
-    if os.environ["RANK"] == "0":
-        Path(content["result"]).write_text(json.dumps(result))
+    _result(job, int(os.environ["RANK"])).write_text(json.dumps(result))
 
 
 def _leave_group() -> None:
