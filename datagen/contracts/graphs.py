@@ -173,6 +173,16 @@ def iterate_graphs(path: Path, n: int) -> Iterator[GraphSet]:
                 yield graphs_of(path, _columns(frame[start : start + n], manifest))
 
 
+def count_rows(file: Path) -> int:
+    """How many graphs a Parquet file of a dataset holds; of a block whose rows were all refused, none."""
+    return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+
+
+def read_part(file: Path) -> GraphSet:
+    """The graphs of one Parquet file of a dataset of Graphs; raises as `iterate_graphs`."""
+    return graphs_of(file, _columns(pl.read_parquet(file), read_manifest(file.parent)))
+
+
 def joined(sets: Sequence[GraphSet]) -> GraphSet:
     """All graphs of sets with the same columns and classes, of which there is one or more."""
     if len(sets) == 1:
@@ -228,7 +238,7 @@ def graphs_of(path: Path, columns: GraphColumns) -> GraphSet:
         node = int(bad.argmax())
         graph = int(np.searchsorted(np.cumsum(n_nodes), node, side="right"))
         raise DataError(
-            f"{path}: features of a node of graph {columns.ids[graph]!r} hold NaN or infinity, or are too large"
+            f"{path}: a node of graph {columns.ids[graph]!r} has a feature that is NaN, infinite or too large"
         )
     labels = columns.labels.astype(np.int64)
     if labels.min() < 0 or labels.max() >= len(columns.classes):
@@ -317,7 +327,7 @@ def _spans(offsets: Ints, chosen: Ints) -> tuple[Ints, Ints]:
     """The positions of what the chosen graphs have, end to end, and the new offsets."""
     sizes = np.diff(offsets)[chosen]
     new = _offsets(sizes)
-    return np.arange(new[-1]) + np.repeat(offsets[:-1][chosen] - new[:-1], sizes), new
+    return np.arange(int(new[-1])) + np.repeat(offsets[:-1][chosen] - new[:-1], sizes), new
 
 
 def _each_once(ids: Sequence[str]) -> list[str]:

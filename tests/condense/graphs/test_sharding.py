@@ -1,0 +1,103 @@
+"""Oracle: trees counted one graph after another; all graphs at once, for those in parts and on a cluster."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from condense.condensed_graphs import arrays_of
+from condense.graphs import Task
+from condense.graphs.computation_trees import tree_ids
+from condense.graphs.itemsets import closed, frequent, holdings, maximal
+from condense.graphs.mirage import Config, mirage
+from condense.graphs.sharding import Census, Shards, mine, take_census
+from datagen.contracts.cluster import ADDRESS
+from datagen.contracts.dataset import BLOCK, DatasetWriter
+from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.graphs import GraphRow, GraphSet, graph_rows
+from tests.condense.graphs.small_graphs import random_graphs
+from tests.dask_processes import a_cluster
+
+N = 2 * BLOCK + 100  # three Parquet files
+
+
+@pytest.fixture(scope="module")
+def graphs() -> GraphSet:
+    """Without the graph that has no node, which a dataset cannot hold."""
+    return random_graphs(0, N + 1).take(np.arange(1, N + 1))
+
+
+@pytest.fixture(scope="module")
+def shards(graphs: GraphSet, tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    path = tmp_path_factory.mktemp("graphs") / "set"
+    stated = {"stage": "graphs", "classes": graphs.classes, "columns": graphs.columns}
+    with DatasetWriter(path, GraphRow, stated) as writer:
+        for row in graph_rows(graphs):
+            writer.read()
+            writer.write(row)
+    assert len([*path.glob("part-*.parquet")]) == 3
+    return Shards(path=path)
+
+
+def equal(one: Census, other: Census) -> bool:
+    arrays = [(getattr(one, name), getattr(other, name)) for name in ("labels", "offsets", "trees", "counts")]
+    for here, there in zip(one.tables.levels, other.tables.levels, strict=True):
+        arrays += [(getattr(here, field.name), getattr(there, field.name)) for field in fields(here)]
+    arrays += [(one.tables.node_labels, other.tables.node_labels), (one.tables.edge_labels, other.tables.edge_labels)]
+    return all(np.array_equal(here, there) for here, there in arrays)
+
+
+def test_trees_of_each_graph():
+    """Counted one graph after another; what the trees are is `test_computation_trees`'s."""
+    few = random_graphs(3, 20)
+    census, ids, owner = take_census(few, 2), tree_ids(few, 2).ids, few.graph_of_node
+    for g in range(20):
+        held = slice(census.offsets[g], census.offsets[g + 1])
+        trees = census.trees[held].tolist()
+        assert trees == sorted(trees)
+        assert Counter(dict(zip(trees, census.counts[held].tolist(), strict=True))) == Counter(ids[owner == g].tolist())
+
+
+def test_files_one_after_another_are_the_set_at_once(graphs: GraphSet, shards: Shards):
+    for degrees in (False, True):
+        assert equal(take_census(graphs, 2, degrees=degrees), take_census(shards, 2, degrees=degrees))
+
+
+def test_a_cluster_finds_the_same(
+    graphs: GraphSet, shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]
+):
+    """Graphs that are sent and files that workers read; the condensed sets have the same bytes, mined there or here."""
+    needs(module="distributed", remedy="pip install 'datastill[scale]'")
+    config = Config(layers=2, thresholds=[40, 40], itemsets="closed", degrees=True)
+    monkeypatch.delenv(ADDRESS, raising=False)
+    whole, made = take_census(graphs, 2, degrees=True), mirage(config, Task(graphs=graphs))
+    with a_cluster(tmp_path, 2) as cluster:
+        monkeypatch.setenv(ADDRESS, cluster.address)
+        assert equal(take_census(graphs, 2, degrees=True), whole)
+        there = mirage(config, Task(graphs=shards))
+    stored, expected = arrays_of(there), arrays_of(made)
+    assert {name: one.tobytes() for name, one in stored.items()} == {n: one.tobytes() for n, one in expected.items()}
+    assert there.graphs.ids == made.graphs.ids and there.graphs.edges.tolist() == made.graphs.edges.tolist()
+
+
+def test_mining_in_parts_finds_the_same():
+    """250 items, more than one part has."""
+    draw = np.random.default_rng(0)
+    transactions, items = np.nonzero(draw.random((300, 250)) < 0.1)
+    held = holdings(transactions, items, np.ones(len(items), int), threshold=10)
+    assert len(held.items) == 250
+    for kind, miner in (("all", frequent), ("closed", closed), ("maximal", maximal)):
+        assert mine(kind, held, 10_000) == miner(held)
+    with pytest.raises(ParamsError, match="more than 250 itemsets"):
+        mine("all", holdings(transactions, items, np.ones(len(items), int), threshold=5), 250)
+
+
+def test_no_graph(tmp_path: Path):
+    path = tmp_path / "empty"
+    with DatasetWriter(path, GraphRow, {"classes": ["a"], "columns": {}}):
+        pass
+    with pytest.raises(DataError, match="graphs: there is none"):
+        take_census(Shards(path=path), 1)
