@@ -9,10 +9,11 @@ Source: https://chrsmrrs.github.io/datasets/docs/format/ (Morris et al. 2020, ar
 https://ogb.stanford.edu (Hu et al. 2020, arXiv:2005.00687).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,11 +148,11 @@ def read_ogb(path: Path) -> GraphColumns:
         raise DataError(
             f"{raw / 'graph-label.csv.gz'}:{line + 1}: {targets[line, 0]} is no class; leave the graph out of all files"
         )
+    if n_edges.sum() != len(edges):
+        raise DataError(f"{raw / _OGB_EDGES}: has {len(edges)} lines; num-edge-list.csv.gz counts {n_edges.sum()}")
     names, classes = np.unique(targets[:, 0].astype(np.int64), return_inverse=True)
     of_nodes = _optional(raw / "node-feat.csv.gz", np.int64, int(n_nodes.sum()), "nodes in num-node-list.csv.gz")
     of_edges = _optional(raw / "edge-feat.csv.gz", np.int64, len(edges), f"lines of {_OGB_EDGES}")
-    if n_edges.sum() != len(edges):
-        raise DataError(f"{raw / _OGB_EDGES}: has {len(edges)} lines; num-edge-list.csv.gz counts {n_edges.sum()}")
     return GraphColumns(
         n_nodes=n_nodes,
         n_edges=2 * n_edges,
@@ -198,7 +199,7 @@ def _column(file: Path) -> NDArray[np.int64]:
 
 def _optional(file: Path, kind: type, n_rows: int, of: str) -> Numbers:
     """A line each; no columns where there is no file."""
-    table = _table(file, kind) if file.exists() else np.zeros((n_rows, 0), kind)
+    table = _table(file, kind) if file.exists() else cast(Numbers, np.zeros((n_rows, 0), kind))
     if len(table) != n_rows:
         raise DataError(f"{file}: has {len(table)} lines, there are {n_rows} {of}; it needs as many")
     return table
@@ -211,14 +212,16 @@ def _table(file: Path, kind: type, n_columns: int | None = None) -> Numbers:
         DataError: there is no such file, or something else in it.
     """
     try:
-        if file.suffix != ".gz" and not file.stat().st_size:
-            return np.zeros((0, n_columns or 0), kind)
-        table = np.loadtxt(file, dtype=kind, delimiter=",", ndmin=2, comments=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file without lines, such as the edges of points
+            table = cast(Numbers, np.loadtxt(file, dtype=kind, delimiter=",", ndmin=2, comments=None))
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; a set of this kind needs it") from None
     except (OSError, EOFError, ValueError) as error:
         wanted = "whole numbers" if kind is np.int64 else "numbers"
         raise DataError(f"{file}: expected {wanted} with commas between ({' '.join(str(error).split())})") from None
+    if not len(table):
+        return cast(Numbers, np.zeros((0, n_columns or 0), kind))
     if n_columns and table.shape[1] != n_columns:
         raise DataError(f"{file}: has {table.shape[1]} columns; expected {n_columns}")
     return table
