@@ -27,7 +27,7 @@ Names are in the dataset, and not counted.
 Source: none; `paper_bytes` counts as Mirage (Gupta et al. 2023, arXiv:2310.09486) prints it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from datagen.contracts.errors import DataError
 from datagen.contracts.graphs import Floats, GraphRow, GraphSet, Ints, graph_rows
 
 FILE = "condensed_graphs.safetensors"
-PARTS = ("structure", "labels", "features", "roots", "weights", "degrees", "codebook")
+PARTS: Sequence[str] = ("structure", "labels", "features", "roots", "weights", "degrees", "codebook")
 _PART_OF = {
     "n_nodes": "structure",
     "out_degrees": "structure",
@@ -89,10 +89,10 @@ def as_condensed(graphs: GraphSet, codebook: Floats | None = None) -> CondensedG
     )
 
 
-def arrays_of(condensed: CondensedGraphs) -> dict[str, NDArray[Any]]:
-    """The arrays that are stored, by name."""
+def arrays_of(condensed: CondensedGraphs, *, as_directed: bool = False) -> dict[str, NDArray[Any]]:
+    """The arrays that are stored, by name; every edge by itself with `as_directed`, whatever the edges are."""
     graphs = condensed.graphs
-    edges, edge_labels, is_undirected = _stored_edges(graphs)
+    edges, edge_labels, is_undirected = _stored_edges(graphs, as_directed)
     local = edges - graphs.node_offsets[:-1][graphs.graph_of_node[edges[0]]]
     arrays: dict[str, NDArray[Any]] = {
         "n_nodes": _smallest(np.diff(graphs.node_offsets)),
@@ -124,6 +124,27 @@ def count_bytes(graphs: CondensedGraphs | GraphSet) -> dict[str, int]:
     counts = dict.fromkeys(PARTS, 0)
     for name, array in arrays_of(condensed).items():
         counts[_PART_OF.get(name, name)] += array.nbytes
+    return counts | {"total": sum(counts.values())}
+
+
+def count_bytes_of_all(sets: Iterable[GraphSet]) -> dict[str, int]:
+    """`count_bytes` of all graphs together, of which no more than one of these sets is in memory."""
+    extents: dict[bool, dict[str, tuple[int, int]]] = {False: {}, True: {}}  # as directed: values of an array, largest
+    is_undirected, n_classes = True, 0
+    for graphs in sets:
+        n_classes = len(graphs.classes)
+        for as_directed, extent in extents.items():
+            arrays = arrays_of(as_condensed(graphs), as_directed=as_directed)
+            is_undirected &= as_directed or bool(arrays["is_undirected"][0]) or not graphs.edges.size
+            for name, array in arrays.items():
+                n_values, largest = extent.get(name, (0, 0))
+                extent[name] = n_values + array.size, max(largest, int(np.ceil(array.max(initial=0))))
+    counts = dict.fromkeys(PARTS, 0)
+    for name, (n_values, largest) in extents[not is_undirected].items():
+        if name == "labels":
+            largest = max(n_classes - 1, 0)
+        width = 4 if name == "node_features" else np.min_scalar_type(largest).itemsize
+        counts[_PART_OF.get(name, name)] += 1 if name == "is_undirected" else n_values * width
     return counts | {"total": sum(counts.values())}
 
 
@@ -176,12 +197,14 @@ def read_condensed_graphs(path: Path) -> CondensedGraphs:
         raise DataError(f"{path / FILE}: cannot be read ({error}); condense again") from None
 
 
-def _stored_edges(graphs: GraphSet) -> tuple[Ints, Ints, bool]:
+def _stored_edges(graphs: GraphSet, as_directed: bool) -> tuple[Ints, Ints, bool]:
     """The edges in order and their labels, of two that are each other's reverse only one; and whether all are such."""
     rows = np.concatenate([graphs.edges, graphs.edge_labels.T])
     rows = rows[:, _order(rows)]
+    if as_directed or not rows.shape[1]:
+        return rows[:2], rows[2:].T, False
     swapped = np.concatenate([rows[1::-1], rows[2:]])
-    is_undirected = rows.shape[1] > 0 and bool((swapped[:, _order(swapped)] == rows).all())
+    is_undirected = bool((swapped[:, _order(swapped)] == rows).all())
     if is_undirected:
         rows = rows[:, rows[0] <= rows[1]]
     return rows[:2], rows[2:].T, is_undirected

@@ -1,4 +1,4 @@
-"""The candidates of each class, checked: what every coreset begins with."""
+"""The candidates of each class, checked, and how many of each to choose: what every coreset begins with."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -44,3 +44,21 @@ def joined(chosen: "Iterator[NDArray[np.int64]]") -> "NDArray[np.int64]":
     import numpy as np
 
     return np.concatenate([np.zeros(0, dtype=np.int64), *chosen])
+
+
+def class_sizes(n_rows: int, counts: Sequence[int]) -> list[int]:
+    """As many of each class, the remainder to the first; what a class hasn't got goes to the others.
+
+    Args:
+        n_rows: to choose in all; at most all are.
+        counts: rows of each class.
+    """
+    sizes = [0] * len(counts)
+    left = min(n_rows, sum(counts))
+    while left:
+        unfilled = [c for c, count in enumerate(counts) if sizes[c] < count]
+        share = min(left // len(unfilled), *(counts[c] - sizes[c] for c in unfilled))
+        for c in unfilled if share else unfilled[:left]:
+            sizes[c] += max(share, 1)
+            left -= max(share, 1)
+    return sizes
