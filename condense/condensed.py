@@ -124,16 +124,22 @@ def read_condensed(path: Path) -> CondensedSet:
     """A condensed set.
 
     Raises:
-        DataError: there is none, or its file is cut short.
+        DataError: there is none, its file is cut short, or a number in it is not finite or no step size.
     """
     if not is_condensed(path):
         raise DataError(f"{path}: no condensed set (it has no {FILE}); give what `datastill condense_images` wrote")
     manifest = read_manifest(path)
     try:
         arrays = load((path / FILE).read_bytes())
-        return _of(arrays, manifest["classes"], tuple(manifest["shape"]))
+        found = _of(arrays, manifest["classes"], tuple(manifest["shape"]))
     except Exception as error:  # safetensors raises an error of its own, of no stable type
         raise DataError(f"{path / FILE}: cannot be read ({error}); condense again") from None
+    for name, one in (("pixels", found.pixels), ("soft_labels", found.soft_labels), ("step_size", found.step_size)):
+        if one is not None and not np.isfinite(one).all():
+            raise DataError(f"{path / FILE}: {name} holds NaN or infinity; condense again")
+    if found.step_size is not None and found.step_size <= 0:
+        raise DataError(f"{path / FILE}: step_size is {found.step_size}, students need one above 0; condense again")
+    return found
 
 
 def _of(arrays: Mapping[str, NDArray[Any]], classes: Sequence[str], shape: tuple[int, ...]) -> CondensedSet:

@@ -30,6 +30,7 @@ from typing import Any
 
 from datagen.contracts import params as params_module
 from datagen.contracts.dataset import is_dataset, write_json
+from datagen.contracts.energy import Counter, joules_since, read_counters
 from datagen.contracts.errors import DatastillError, LockedError, MissingError, ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.params import Parts
@@ -153,7 +154,7 @@ def _duration(seconds: float) -> str:
 def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """Run a stage from a command line; returns the exit code."""
     arguments = _parser(stage).parse_args(argv)
-    start = time.monotonic()
+    start, counters = time.monotonic(), read_counters()
     _collect_seldom()
     _wake_by_ctrl_c()
     try:
@@ -166,7 +167,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
             metrics = dict(stage.run(run))
         if arguments.metrics:
             write_json(arguments.metrics, metrics)
-            write_json(arguments.metrics.with_suffix(".run.json"), _run_facts(run, start))
+            write_json(arguments.metrics.with_suffix(".run.json"), _run_facts(run, start, counters))
         log.info("%s: done in %.1f s: %s", stage.name, time.monotonic() - start, json.dumps(metrics))
         return 0
     except DatastillError as error:
@@ -474,10 +475,15 @@ def configure_logging() -> None:
         logging.getLogger(package).setLevel(logging.INFO)
 
 
-def _run_facts(run: Run, start: float) -> dict[str, Any]:
+def _run_facts(run: Run, start: float, counters: Mapping[str, Counter]) -> dict[str, Any]:
+    joules = joules_since(counters, read_counters())
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return run.facts | {
-        "seconds": round(time.monotonic() - start, 3),
-        "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in usage), 3),
-        "peak_memory_bytes": max(u.ru_maxrss for u in usage) * 1024,
-    }
+    return (
+        run.facts
+        | ({} if joules is None else {"joules": joules})
+        | {
+            "seconds": round(time.monotonic() - start, 3),
+            "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in usage), 3),
+            "peak_memory_bytes": max(u.ru_maxrss for u in usage) * 1024,
+        }
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from condense.condensed import CondensedSet, arrays_of, count_bytes, read_condensed, write_condensed
 from condense.pixels.transform import Transform, fit_transform
@@ -117,3 +118,22 @@ def test_a_file_cut_short_and_a_folder_without_a_set_are_named(real: ImageSet, t
     with pytest.raises(DataError, match="no condensed set"):
         read_condensed(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["images_are"] == "made"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("step_size", np.nan, "step_size holds NaN or infinity"),
+        ("step_size", 0.0, "step_size is 0.0, students need one above 0"),
+        ("soft_labels", np.inf, "soft_labels holds NaN or infinity"),
+        ("scale", np.nan, "pixels holds NaN or infinity"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(real: ImageSet, tmp_path: Path, name: str, value: float, said: str):
+    write_condensed(tmp_path / "out", made(fit_transform(real, "standard")), 8, {}, [])
+    file = tmp_path / "out" / "condensed.safetensors"
+    arrays = load_file(file)
+    arrays[name].flat[0] = value
+    save_file(arrays, file)
+    with pytest.raises(DataError, match=rf"condensed\.safetensors: {said}.*; condense again"):
+        read_condensed(tmp_path / "out")
