@@ -42,7 +42,7 @@ def embed_graphs(graphs: GraphSet, layers: int = 3, *, seed: int = 0) -> Floats:
     except ModuleNotFoundError:
         raise MissingError("coresets of graphs need scikit-learn: `pip install 'datastill[images]'`") from None
     make: Any = TruncatedSVD  # its types are guessed from defaults
-    return make(N_DIMENSIONS, random_state=seed).fit_transform(rows).astype(np.float32)
+    return make(N_DIMENSIONS, random_state=seed % 2**32).fit_transform(rows).astype(np.float32)
 
 
 def tree_counts(graphs: GraphSet, layers: int) -> csr_array:

@@ -66,7 +66,7 @@ def run(run: Run) -> dict[str, Any]:
     """Write the condensed set."""
     import numpy as np
 
-    from condense.condensed_graphs import count_bytes_of_all, write_condensed_graphs
+    from condense.condensed_graphs import count_bytes_of_all, paper_bytes, write_condensed_graphs
 
     config, path = run.params[Config], run.inputs["graphs"]
     stated: dict[str, Any] = {"graphs_are": "real" if _family(config.method) == "condense.coresets" else "made"}
@@ -86,7 +86,8 @@ def run(run: Run) -> dict[str, Any]:
         }
         size = write_condensed_graphs(run.out, made, {**manifest, **stated})
         bar.advance(1, note=f"{size['total']} bytes")
-    return {"n_graphs": len(made), **stated, "size_bytes": size["total"], "bytes": size}
+    sizes = {"size_bytes": size["total"], "paper_bytes": paper_bytes(made), "bytes": size}
+    return {"n_graphs": len(made), **stated, **sizes}
 
 
 def _family(method: object) -> str:
