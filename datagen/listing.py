@@ -32,16 +32,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def find_families() -> list[str]:
-    """Packages whose modules are methods: `datagen.backends`, `datagen.prompts`, ..."""
-    folders = (
-        folder
+    """Packages whose modules are methods, at any depth: `datagen.backends`, `trainers.methods.graph`, ..."""
+    packages = (
+        ".".join(init.parent.relative_to(Path(root).parent).parts)
         for package in PACKAGES
         if (spec := importlib.util.find_spec(package))
         for root in spec.submodule_search_locations or ()
-        for folder in sorted(Path(root).iterdir())
-        if (folder / "__init__.py").is_file() and folder.name not in ("contracts", "stages")
+        for init in sorted(Path(root).glob("*/**/__init__.py"))
+        if init.parent.name not in ("contracts", "stages")
     )
-    return [name for folder in folders if find_methods(name := f"{folder.parent.name}.{folder.name}")]
+    return [name for name in packages if find_methods(name)]
 
 
 def summary(module: str) -> str:
