@@ -8,9 +8,7 @@ nothing is chosen by it.
 Axes: N images, C channels, H rows, W columns, K classes.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -20,6 +18,8 @@ from datagen.backends.transformers_models import device_type
 from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
 from trainers import loop
+from trainers.steps import Position
+from trainers.steps import loop_config as steps_config
 
 if TYPE_CHECKING:  # a stage reads Steps without torch
     import torch
@@ -63,41 +63,9 @@ class Steps(Params):
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where an image stands in its set: a row of the loop, which counts one."""
-
-    at: int
-
-    def __len__(self) -> int:
-        """One image."""
-        return 1
-
-
 def loop_config(steps: Steps, n_images: int, learning_rate: float, seed: int) -> loop.Config:
-    """The loop's own Config: so many epochs that there are `n_steps`, a batch in one piece, no gradient cut.
-
-    The batches of an epoch are as equal as they can be: a step on the two images that are left over would weigh as much
-    as one on all the others of a batch.
-    """
-    n_batches = math.ceil(n_images / steps.batch_size)
-    batch_size = math.ceil(n_images / n_batches)
-    return loop.Config(
-        epochs=math.ceil(steps.n_steps / n_batches),
-        max_steps=steps.n_steps,
-        batch_size=batch_size,
-        micro_batch_tokens=batch_size,
-        learning_rate=learning_rate,
-        optimizer=steps.optimizer,
-        momentum=steps.momentum if steps.optimizer == "sgd" else 0.0,
-        weight_decay=steps.weight_decay,
-        schedule=steps.schedule,
-        warmup_share=steps.warmup_share,
-        max_gradient_norm=None,
-        precision=steps.precision,
-        n_threads=steps.n_threads,
-        seed=seed,
-    )
+    """See `trainers.steps.loop_config`; the number of steps is that of `steps`."""
+    return steps_config(steps, n_images, learning_rate, seed, n_steps=steps.n_steps)
 
 
 def fresh_net(name: str, shape: tuple[int, int, int], n_classes: int, width: int, seed: int) -> "torch.nn.Module":

@@ -4,10 +4,7 @@ How they are trained: `trainers.image_steps`; at the set's own step size, as tra
 et al. 2022, arXiv:2203.11932, in its code).
 """
 
-import json
 import logging
-import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -15,27 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import Field, PositiveFloat
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.dataset import content_hash, write_json
+from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
-from trainers.image_steps import (
-    Position,
-    Steps,
-    accuracy,
-    fresh_net,
-    loop_config,
-    loss_of,
-    on_device,
-    real_set,
-)
-from trainers.students import train_shown
+from trainers.fresh_students import summary, train_or_read, write_students
+from trainers.image_steps import Steps, accuracy, fresh_net, loop_config, loss_of, on_device, real_set
+from trainers.steps import Position
 
 if TYPE_CHECKING:  # a stage reads Config without torch
-    import torch
-
     from condense.condensed import CondensedSet
-    from condense.pixels.transform import Transform
     from datagen.contracts.images import ImageSet
 
 STAGE = "train_image"
@@ -116,7 +102,6 @@ def fit(section: Mapping[str, Any], images: str, test: str, checkpoints: str, ou
     """
     import torch
     from accelerate import PartialState
-    from safetensors.torch import load_file
 
     from datagen.contracts.images import read_images
 
@@ -136,17 +121,10 @@ def fit(section: Mapping[str, Any], images: str, test: str, checkpoints: str, ou
     for i in range(config.seeds):
         seed = derive_seed(steps.seed, "image", i)
         net = fresh_net(config.net, shape, len(learned.classes), config.width, seed)
-        done = Path(checkpoints) / f"student-{i}.safetensors"
-        if done.exists():
-            net.load_state_dict(load_file(done))
-            records = json.loads(done.with_suffix(".json").read_text())
-        else:
-            records = train_shown(
-                STAGE, net, [Position(at) for at in range(len(learned))], loss_of(seen, targets, steps.augmentation),
-                loop_config(steps, len(learned), rate, seed), str(Path(checkpoints) / f"of-{i}"), is_main=is_main,
-            )  # fmt: skip
-            _check_converged(records, i, rate)
-            _keep(net, records, done, is_main=is_main)
+        records = train_or_read(
+            STAGE, i, net, [Position(at) for at in range(len(learned))], loss_of(seen, targets, steps.augmentation),
+            loop_config(steps, len(learned), rate, seed), checkpoints, is_main=is_main,
+        )  # fmt: skip
         accuracies.append(accuracy(net.to(unseen.device), unseen, truth))
         curves += [{"student": i, **record} for record in records]
     metrics = {
@@ -168,57 +146,8 @@ def fit(section: Mapping[str, Any], images: str, test: str, checkpoints: str, ou
             "shape": list(shape),
             **metrics,
         }
-        _write(Path(out), Path(checkpoints), learned.transform, curves, manifest)
+        write_students(Path(out), Path(checkpoints), curves, manifest, {"transform": learned.transform.arrays()})
     return metrics
-
-
-def summary(accuracies: Sequence[float]) -> dict[str, Any]:
-    """Mean, t-interval over seeds where there are two or more, and each seed's; rounded to 4 digits."""
-    from trainers.comparison_figures import mean_interval
-
-    mean, low, high = mean_interval(accuracies) if len(accuracies) > 1 else (accuracies[0], None, None)
-    ends = {} if low is None or high is None else {"low": round(low, 4), "high": round(high, 4)}
-    return {"mean": round(mean, 4), **ends, "by_seed": [round(one, 4) for one in accuracies]}
-
-
-def _check_converged(records: Sequence[Mapping[str, Any]], student: int, rate: float) -> None:
-    for record in records:
-        if not math.isfinite(record["loss"]):
-            raise DataError(
-                f"student {student} diverged: its loss is {record['loss']} at step {record['step']}; set a "
-                f"learning_rate below {rate:g}"
-            )
-
-
-def _keep(net: "torch.nn.Module", records: Sequence[Mapping[str, Any]], done: Path, *, is_main: bool) -> None:
-    """A finished student; the weights come last, so that a kill leaves no student without its records."""
-    from safetensors.torch import save_file
-
-    if is_main:
-        write_json(done.with_suffix(".json"), list(records))
-        writing = done.with_name(f".{done.name}")
-        save_file({name: one.cpu().contiguous() for name, one in net.state_dict().items()}, writing)
-        writing.rename(done)
-
-
-def _write(
-    out: Path, kept: Path, transform: "Transform", curves: list[dict[str, Any]], manifest: Mapping[str, Any]
-) -> None:
-    """The folder; what was kept in case of a kill goes."""
-    from safetensors.numpy import save_file
-
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    for student in sorted(kept.glob("student-*.safetensors")):
-        shutil.move(student, out / student.name)
-    save_file(dict(transform.arrays()), out / "transform.safetensors")
-    write_json(out / "loss.json", curves)
-    files = {file.name: content_hash(file) for file in sorted(out.iterdir())}
-    write_json(out / "manifest.json", {**manifest, "files": files})
-    for left in kept.glob("student-*.json"):
-        left.unlink()
-    for left in kept.glob("of-*"):
-        shutil.rmtree(left)
 
 
 def _named(shape: Sequence[int]) -> str:

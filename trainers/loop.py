@@ -5,9 +5,10 @@ processes, and divides the gradient once, so a step is the same for any split of
 (seed, epoch, step), so a run that was killed ends where an unbroken one ends: bit for bit on the CPU, for one number
 of threads and processes.
 
-Optimiser: AdamW, Loshchilov, Hutter. Decoupled Weight Decay Regularization. 2017. arXiv:1711.05101; or SGD with
-momentum, Sutskever et al. On the importance of initialization and momentum in deep learning. ICML 2013, in torch's form
-(the rate outside the momentum), its weight decay a part of the gradient.
+Optimiser: AdamW, Loshchilov, Hutter. Decoupled Weight Decay Regularization. 2017. arXiv:1711.05101; Adam, Kingma, Ba.
+2014. arXiv:1412.6980; or SGD with momentum, Sutskever et al. On the importance of initialization and momentum in deep
+learning. ICML 2013, in torch's form (the rate outside the momentum). Weight decay of the latter two is a part of the
+gradient.
 Schedule: linear warm-up (Goyal et al. 2017, arXiv:1706.02677), then constant, linear or cosine
 (Loshchilov, Hutter. SGDR. 2016. arXiv:1608.03983, equation 5 without restarts), or a step: a tenth of the rate in the
 second half, as students of condensed images are trained (Cazenavette et al. 2022, arXiv:2203.11932, in its code; there
@@ -53,8 +54,8 @@ class Config(Params):
     A step takes `batch_size` rows; `micro_batch_tokens` (padding included) bounds how many go through the network at
     once, and no result depends on it but by rounding. `warmup_share` is the share of the steps during which the rate
     rises to `learning_rate`. `precision` bfloat16 is autocast over float32 weights. `n_threads` counts on the CPU only,
-    where rounding depends on it. `momentum` is of sgd; adamw has its own. A gradient longer than `max_gradient_norm` is
-    cut to it, null leaves every gradient as it is.
+    where rounding depends on it. `momentum` is of sgd; the others have their own. A gradient longer than
+    `max_gradient_norm` is cut to it, null leaves every gradient as it is.
     """
 
     epochs: int = Field(3, ge=1)
@@ -69,14 +70,14 @@ class Config(Params):
     precision: Literal["float32", "bfloat16"] = "float32"
     n_threads: int = Field(2, ge=1)
     seed: int = 0
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", json_schema_extra={"unless_default": True})
+    optimizer: Literal["adamw", "sgd", "adam"] = Field("adamw", json_schema_extra={"unless_default": True})
     momentum: float = Field(0.0, ge=0, lt=1, json_schema_extra={"unless_default": True})
 
     @field_validator("momentum")
     @classmethod
     def _is_of_sgd(cls, value: float, info: ValidationInfo) -> float:
-        if value and info.data.get("optimizer") == "adamw":
-            raise ValueError("adamw has momentum of its own; set optimizer=sgd, or leave momentum out")
+        if value and (optimizer := info.data.get("optimizer", "sgd")) != "sgd":
+            raise ValueError(f"{optimizer} has momentum of its own; set optimizer=sgd, or leave momentum out")
         return value
 
 
@@ -212,6 +213,8 @@ def _optimizer(model: "torch.nn.Module", config: Config) -> "torch.optim.Optimiz
     match config.optimizer:
         case "adamw":
             return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=decay, fused=True)
         case "sgd":
             return torch.optim.SGD(
                 parameters, lr=config.learning_rate, momentum=config.momentum, weight_decay=decay, fused=True

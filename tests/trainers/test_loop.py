@@ -81,6 +81,24 @@ def test_sgd_by_hand(tmp_path: Path):
     assert network.weight.item() == approx(weight, rel=1e-12)
 
 
+def test_adam_by_hand(tmp_path: Path):
+    """Two steps on (w - 3)**2: the decay inside the gradient, so that it goes through both moments."""
+    rows = [Points([1.0], [3.0])]
+    network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    torch.nn.init.constant_(network.weight, 0.5)
+    of_adam = config(
+        optimizer="adam", weight_decay=0.2, learning_rate=0.1, schedule="constant", warmup_share=0,
+        max_gradient_norm=None, batch_size=1, epochs=2,
+    )  # fmt: skip
+    train(network, rows, squares, of_adam, Checkpoints(tmp_path))
+    weight, first, second = 0.5, 0.0, 0.0
+    for step in (1, 2):
+        gradient = 2 * (weight - 3) + 0.2 * weight
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        weight -= 0.1 * (first / (1 - 0.9**step)) / (math.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    assert network.weight.item() == approx(weight, rel=1e-9)
+
+
 def test_what_came_later_is_in_no_manifest_unless_it_is_used():
     """The parameters of an earlier version, as a manifest holds them; momentum without sgd is refused."""
     assert {"optimizer", "momentum"}.isdisjoint(validate({}, Config).values())
