@@ -20,7 +20,7 @@ DD-Ranking, Li et al. 2025, arXiv:2505.13300.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import polars as pl
 from pydantic import Field, PositiveFloat, field_validator
@@ -30,6 +30,9 @@ from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import find_methods, load_method
 from trainers.image_steps import Steps
 
+if TYPE_CHECKING:
+    from trainers.graph_protocol import Config as GraphConfig
+
 Regime = Literal["hard", "soft", "teacher"]
 Kind = Literal["whole", "condensed", "coreset"]
 WHOLE = "whole"
@@ -37,6 +40,20 @@ RANDOM = "at_random"  # what improvement over random is measured by
 MIN_ARCHITECTURES = 3
 MIN_FAMILIES = 2
 MIN_SEEDS = 5
+
+
+def each_once(value: list[Any]) -> list[Any]:
+    """A list that names nothing twice, or a ValueError."""
+    if len(set(value)) < len(value):
+        raise ValueError("names one twice")
+    return value
+
+
+def two_or_more(value: list[int]) -> list[int]:
+    """Numbers of 2 or more, or a ValueError."""
+    if any(one < 2 for one in value):
+        raise ValueError("each must be 2 or more")
+    return value
 
 
 class Config(Params):
@@ -70,19 +87,8 @@ class Config(Params):
     multiples: list[int] = Field(default=[2, 5])
     max_shared_share: float = Field(0.01, ge=0, lt=1)
 
-    @field_validator("nets", "coresets", "regimes", "learning_rates", "multiples")
-    @classmethod
-    def _names_each_once(cls, value: list[Any]) -> list[Any]:
-        if len(set(value)) < len(value):
-            raise ValueError("names one twice")
-        return value
-
-    @field_validator("multiples")
-    @classmethod
-    def _is_more(cls, value: list[int]) -> list[int]:
-        if any(one < 2 for one in value):
-            raise ValueError("each must be 2 or more")
-        return value
+    _each_once = field_validator("nets", "coresets", "regimes", "learning_rates", "multiples")(each_once)
+    _is_more = field_validator("multiples")(two_or_more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +96,16 @@ class Arm:
     """What students learn from.
 
     Attributes:
-        name: a condensed set's folder; a coreset's method and number of images, such as k_means-10; or whole.
+        name: a condensed set's folder; a coreset's method and size, such as k_means-10; or whole.
         kind: which of them.
-        n_images: number of images.
+        size: what sets of its kind are measured by: the number of images; of graphs the bytes, of coresets those that
+            may be spent.
         bytes_of: regime to what is stored for it, in the order in which the regimes are named.
     """
 
     name: str
     kind: Kind
-    n_images: int
+    size: int
     bytes_of: tuple[tuple[str, int], ...]
 
 
@@ -121,7 +128,8 @@ class Cell:
 class Outcome:
     """What became of a cell: the rate that was chosen, and by seed accuracies in [0, 1] and seconds of training.
 
-    `weights` are those of the first student, where it may become a teacher.
+    `validation` is by the measure that the rate was chosen by; `auc` the area under the ROC curve, in [0, 1], where it
+    is measured. `weights` are those of the first student, where it may become a teacher.
     """
 
     cell: Cell
@@ -129,6 +137,7 @@ class Outcome:
     accuracy: tuple[float, ...]
     validation: tuple[float, ...]
     seconds: tuple[float, ...]
+    auc: tuple[float, ...] = ()
     weights: Any = None
 
 
@@ -180,25 +189,44 @@ class StudentScore:
 def parse(section: Mapping[str, Any]) -> Parts:
     """A section against this protocol's Config and that of the students' steps."""
     params = validate(section, Config, Steps)
-    config, methods = params[Config], find_methods("condense.coresets")
-    if unknown := [name for name in config.coresets if name not in methods]:
+    config = params[Config]
+    check_coresets(config.coresets)
+    check_lengths(config, params[Steps].n_steps)
+    return params
+
+
+def check_coresets(coresets: Sequence[str]) -> None:
+    """They are methods that need no training, at_random among them.
+
+    Raises:
+        ParamsError: they are not.
+    """
+    methods = find_methods("condense.coresets")
+    if unknown := [name for name in coresets if name not in methods]:
         raise ParamsError(f"coresets: no {unknown[0]!r} in condense.coresets; there are {', '.join(methods)}")
-    if RANDOM not in config.coresets:
-        raise ParamsError(f"coresets: must have {RANDOM}, which the others are measured by (got {config.coresets})")
-    for name in config.coresets:
+    if RANDOM not in coresets:
+        raise ParamsError(f"coresets: must have {RANDOM}, which the others are measured by (got {coresets})")
+    for name in coresets:
         if hasattr(load_method("condense.coresets", name, key="coresets"), "READS_TRAINING"):
             raise ParamsError(
-                f"coresets: {name} needs to know what experts got right after each epoch, and here are images alone; "
-                f"leave it out, or condense by it and give the set with --condensed (got {config.coresets})"
+                f"coresets: {name} needs to know what experts got right after each epoch, and nobody trains any here; "
+                f"leave it out, or condense by it and give the set with --condensed (got {coresets})"
             )
-    if config.whole_steps < (n_steps := params[Steps].n_steps):
+
+
+def check_lengths(config: "Config | GraphConfig", n_steps: int) -> None:
+    """Everything is trained no shorter than a small set of `n_steps`, and rates are chosen by students that there are.
+
+    Raises:
+        ParamsError: otherwise.
+    """
+    if config.whole_steps < n_steps:
         raise ParamsError(
             f"whole_steps: everything must be trained as long as a small set, {n_steps} steps or more "
             f"(got {config.whole_steps})"
         )
     if config.seeds_for_rate > config.seeds:
         raise ParamsError(f"seeds_for_rate: there are {config.seeds} seeds (got {config.seeds_for_rate})")
-    return params
 
 
 def check_nets(nets: Sequence[str]) -> None:
@@ -226,7 +254,7 @@ def scores(outcome: Outcome) -> list[StudentScore]:
     return [
         StudentScore(
             id=f"{arm.name}/{cell.regime}/{cell.net}/{seed}", arm=arm.name, kind=arm.kind, regime=cell.regime,
-            net=cell.net, seed=seed, n_images=arm.n_images, bytes=cell.n_bytes, learning_rate=outcome.learning_rate,
+            net=cell.net, seed=seed, n_images=arm.size, bytes=cell.n_bytes, learning_rate=outcome.learning_rate,
             validation_accuracy=validation, accuracy=accuracy,
         )
         for seed, (validation, accuracy) in enumerate(zip(outcome.validation, outcome.accuracy, strict=True))

@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 
 from condense.condensed import CondensedSet, arrays_of, count_bytes
 from condense.coresets import Candidates
+from condense.coresets._classes import class_sizes
 from condense.pixels.transform import Transform, fit_transform
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints
-from datagen.contracts.cluster import map_chunks
 from datagen.contracts.images import ImageSet
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import load_method
-from trainers import loop
+from trainers import kept_outcomes, loop
 from trainers.image_steps import (
-    Position,
     Steps,
     accuracy,
     fresh_net,
@@ -41,10 +40,11 @@ from trainers.image_steps import (
     on_device,
     real_set,
 )
+from trainers.kept_outcomes import Student, at_best_rate
 from trainers.protocol import WHOLE, Arm, Cell, Config, Outcome, Regime
+from trainers.steps import Position
 
 STANDARD = "standard"  # the name of the training images' own transform
-_STORED = ("learning_rate", "accuracy", "validation", "seconds", "weights")
 Positions = NDArray[np.int64]
 Weights = Mapping[str, torch.Tensor]
 
@@ -118,22 +118,27 @@ def name_of(transform: Transform, standard: Transform) -> str:
     return STANDARD if _hash(transform) == _hash(standard) else f"{transform.kind}-{_hash(transform)[:8]}"
 
 
+def transform_of(condensed: CondensedSet, bench: Bench) -> str:
+    """The name of a set's transform."""
+    return name_of(condensed.transform, bench.transforms[STANDARD])
+
+
 def condensed_arm(name: str, condensed: CondensedSet, counts: Mapping[str, int]) -> Arm:
     """A condensed set of which `counts` bytes are stored; soft labels count where they are learned from."""
     without = counts["total"] - counts["soft_labels"]
     soft = (("soft", counts["total"]),) if condensed.soft_labels is not None else ()
     sizes = (("hard", without), *soft, ("teacher", without))
-    return Arm(name=name, kind="condensed", n_images=len(condensed), bytes_of=sizes)
+    return Arm(name=name, kind="condensed", size=len(condensed), bytes_of=sizes)
 
 
-def coreset_arm(method: str, n_images: int, bench: Bench) -> Arm:
+def coreset_arm(method: str, size: int, bench: Bench) -> Arm:
     """A coreset of so many images."""
-    return Arm(name=f"{method}-{n_images}", kind="coreset", n_images=n_images, bytes_of=_sizes(n_images, bench))
+    return Arm(name=f"{method}-{size}", kind="coreset", size=size, bytes_of=_sizes(size, bench))
 
 
 def whole_arm(bench: Bench) -> Arm:
     """Everything."""
-    return Arm(name=WHOLE, kind="whole", n_images=len(bench.train), bytes_of=_sizes(len(bench.train), bench))
+    return Arm(name=WHOLE, kind="whole", size=len(bench.train), bytes_of=_sizes(len(bench.train), bench))
 
 
 def n_affordable(budget: int, bench: Bench, *, soft: bool) -> int:
@@ -142,21 +147,8 @@ def n_affordable(budget: int, bench: Bench, *, soft: bool) -> int:
     return min(max((budget - fixed) // each, 1), len(bench.train))
 
 
-def class_sizes(n_images: int, counts: Sequence[int]) -> list[int]:
-    """As many of each class, the remainder to the first; what a class hasn't got goes to the others."""
-    sizes = [0] * len(counts)
-    left = min(n_images, sum(counts))
-    while left:
-        unfilled = [c for c, count in enumerate(counts) if sizes[c] < count]
-        share = min(left // len(unfilled), *(counts[c] - sizes[c] for c in unfilled))
-        for c in unfilled if share else unfilled[:left]:
-            sizes[c] += max(share, 1)
-            left -= max(share, 1)
-    return sizes
-
-
-def choose(method: str, n_images: int, bench: Bench) -> tuple[list[Positions], float]:
-    """A coreset for each seed, and the mean seconds that one takes.
+def choose(method: str, size: int, bench: Bench) -> tuple[list[Positions], float]:
+    """A coreset of so many images for each seed, and the mean seconds that one takes.
 
     Raises:
         ParamsError: the method needs what images have not.
@@ -164,7 +156,7 @@ def choose(method: str, n_images: int, bench: Bench) -> tuple[list[Positions], f
     module = load_method("condense.coresets", method, key="coresets")
     features = bench.transforms[STANDARD].apply(bench.train.pixels).reshape(len(bench.train), -1)
     candidates = Candidates(features=features, labels=bench.train.labels)
-    sizes = class_sizes(n_images, np.bincount(bench.train.labels, minlength=len(bench.train.classes)).tolist())
+    sizes = class_sizes(size, np.bincount(bench.train.labels, minlength=len(bench.train.classes)).tolist())
     start = time.perf_counter()
     chosen = [
         getattr(module, method)(module.Config(), candidates, sizes, seed=derive_seed(bench.steps.seed, "coreset", i))
@@ -174,47 +166,23 @@ def choose(method: str, n_images: int, bench: Bench) -> tuple[list[Positions], f
 
 
 def train_cells(bench: Bench, cells: Sequence[Cell], kept: Path) -> Iterator[Outcome]:
-    """Each cell's outcome, in order; over the workers of a cluster where one is named.
-
-    Args:
-        bench: see there.
-        cells: what is trained.
-        kept: folder that holds the outcomes of this bench and no other, those of a run that was killed too.
-    """
-    left = [cell for cell in cells if not _file(kept, cell).exists()]
-    trained = map_chunks(partial(train_cell, bench), left)
-    for cell in cells:
-        file = _file(kept, cell)
-        if not file.exists():
-            _, outcome = next(trained)
-            stored = {name: getattr(outcome, name) for name in _STORED}
-            torch.save(stored, file.with_suffix(".writing"))
-            file.with_suffix(".writing").rename(file)
-        yield Outcome(cell=cell, **torch.load(file, weights_only=True))
+    """See `kept_outcomes.train_cells`; `kept` holds the outcomes of this bench and no other."""
+    return kept_outcomes.train_cells(partial(train_cell, bench), cells, kept)
 
 
 def train_cell(bench: Bench, cell: Cell) -> Outcome:
     """Choose the rate on validation images, train a student for each seed, and look at the test images once."""
     config = bench.config
     teacher = _teacher(bench, cell.transform) if cell.regime == "teacher" else None
-    rates = bench.rates
     truth = {part: torch.from_numpy(getattr(bench, part).labels).to(device_type()) for part in ("validation", "test")}
-    students: dict[tuple[float, int], tuple[torch.nn.Module, float, float]] = {}
     of_all = None if cell.arm.kind == "coreset" else _learned(bench, cell, 0)  # a coreset is another for each seed
 
-    def student(rate: float, i: int) -> tuple[torch.nn.Module, float, float]:
-        """Net, seconds, accuracy on validation images."""
-        if (rate, i) not in students:
-            net, seconds = _train(bench, cell, of_all or _learned(bench, cell, i), teacher, rate, i)
-            seen = bench.seen("validation", cell.transform)
-            students[rate, i] = net, seconds, accuracy(net, seen, truth["validation"])
-        return students[rate, i]
+    def student(rate: float, i: int) -> Student:
+        net, seconds = _train(bench, cell, of_all or _learned(bench, cell, i), teacher, rate, i)
+        return Student(net, seconds, accuracy(net, bench.seen("validation", cell.transform), truth["validation"]))
 
-    best = rates[0]
-    if len(rates) > 1:
-        tried = range(config.seeds_for_rate)
-        best = max(rates, key=lambda rate: sum(student(rate, i)[2] for i in tried))  # of equal ones the first
-    nets, seconds, validation = zip(*(student(best, i) for i in range(config.seeds)), strict=True)
+    best, students = at_best_rate(bench.rates, config.seeds, config.seeds_for_rate, student)
+    nets, seconds, validation = zip(*students, strict=True)
     test = bench.seen("test", cell.transform)
     return Outcome(
         cell=cell,
@@ -286,11 +254,6 @@ def _teacher(bench: Bench, transform: str) -> torch.nn.Module:
     net = fresh_net(bench.config.nets[0], bench.shape, len(bench.train.classes), bench.config.width, 0)
     net.load_state_dict(dict(bench.teachers[transform]))
     return net.to(device_type()).eval().requires_grad_(False)
-
-
-def _file(kept: Path, cell: Cell) -> Path:
-    place = "\0".join((cell.arm.name, cell.regime, cell.net, cell.transform))
-    return kept / f"outcome-{hashlib.sha256(place.encode()).hexdigest()[:32]}.pt"
 
 
 def _costs(bench: Bench, *, soft: bool) -> tuple[int, int]:

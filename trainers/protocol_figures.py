@@ -6,7 +6,7 @@ to 4 digits, seconds to 3.
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainers.bootstrap import Interval
 from trainers.comparison import Comparison
@@ -19,19 +19,32 @@ from trainers.comparison_figures import (
     mean_interval,
     standing,
 )
+from trainers.fresh_students import summary
 from trainers.protocol import RANDOM, WHOLE, Config, Outcome
+
+if TYPE_CHECKING:
+    from trainers.graph_protocol import Config as GraphConfig
 
 NOISE = 0.2  # of the seconds of training a student, from run to run
 
 
-def figures(found: Comparison, config: Config, chance: float) -> dict[str, Any]:
-    """Of all arms; no seconds among them. `chance` as `standing` takes it."""
+def figures(
+    found: Comparison, config: "Config | GraphConfig", chance: float, counted: str = "n_images"
+) -> dict[str, Any]:
+    """Of all arms; no seconds among them.
+
+    Args:
+        found: the comparison; its `measure` names what is scored.
+        config: likewise.
+        chance: as `standing` takes it.
+        counted: what the size of an arm is called.
+    """
     by_kind: dict[str, dict[str, Any]] = {"whole": {}, "condensed": {}, "coreset": {}}
     for (name, regime, net), outcome in found.outcomes.items():
         arm = outcome.cell.arm
-        fresh = {"n_images": arm.n_images, "bytes": dict(arm.bytes_of), "regimes": {}}
+        fresh = {counted: arm.size, "bytes": dict(arm.bytes_of), "regimes": {}}
         entry = by_kind[arm.kind].setdefault(name, fresh)
-        entry["regimes"].setdefault(regime, {})[net] = _accuracy(outcome)
+        entry["regimes"].setdefault(regime, {})[net] = _scored(found, name, regime, net)
     for name, entry in by_kind["condensed"].items():
         differences: dict[str, dict[str, Interval]] = {}
         for regime, nets in entry["regimes"].items():
@@ -43,7 +56,7 @@ def figures(found: Comparison, config: Config, chance: float) -> dict[str, Any]:
                 if regime == "soft" and name in found.of_hard_labels:
                     rival, interval = _against(found, name, "soft", net, found.of_hard_labels[name], of="hard")
                     one |= {"best_coreset_of_hard_labels": rival, "over_coreset_of_hard_labels": _rounded(interval)}
-        everything = {net: mean_interval(found.accuracy(WHOLE, "hard", net)) for net in config.nets}
+        everything = {net: mean_interval(found.by_seed(WHOLE, "hard", net)) for net in config.nets}
         entry["standing"] = {
             net: standing(by_regime, whole=everything[net], chance=chance) for net, by_regime in differences.items()
         }
@@ -58,7 +71,10 @@ def figures(found: Comparison, config: Config, chance: float) -> dict[str, Any]:
 
 
 def with_seconds(
-    stated: Mapping[str, Any], found: Comparison, config: Config, condensing_s: Mapping[str, float | None]
+    stated: Mapping[str, Any],
+    found: Comparison,
+    config: "Config | GraphConfig",
+    condensing_s: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """`figures`, with the seconds of training one student and, for condensed sets, of condensing and their worth.
 
@@ -91,7 +107,7 @@ def with_seconds(
     return {**stated, "whole": timed(WHOLE, stated["whole"]), "condensed": condensed, "coresets": coresets}
 
 
-def worth(found: Comparison, name: str, config: Config, condensing_s: float | None) -> dict[str, Any]:
+def worth(found: Comparison, name: str, config: "Config | GraphConfig", condensing_s: float | None) -> dict[str, Any]:
     """For how many students condensing is cheaper, by the first net and hard labels, or the first regime there is.
 
     Seconds of students that differ by less than `NOISE` count as equal: no number of students is won from noise.
@@ -106,18 +122,21 @@ def worth(found: Comparison, name: str, config: Config, condensing_s: float | No
     net = config.nets[0]
     regime = next(one for one in ("hard", *config.regimes) if (name, one) in found.rivals)
     mine, everything = found.outcomes[name, regime, net], found.outcomes[WHOLE, "hard", net]
-    mean = mean_interval(mine.accuracy).mean
-    lost = round(difference(everything.accuracy, mine.accuracy).mean, 4)
+    scores = found.by_seed(name, regime, net)
+    mean = mean_interval(scores).mean
+    lost = round(difference(found.by_seed(WHOLE, "hard", net), scores).mean, 4)
     best = found.best(found.rivals[name, regime], regime, net)
     tried = [best, *found.larger.get(name, [])]
-    as_good = [one for one in tried if sum(found.accuracy(one, regime, net)) >= sum(mine.accuracy)]
+    as_good = [one for one in tried if sum(found.by_seed(one, regime, net)) >= sum(scores)]
     coreset = found.outcomes[as_good[0], regime, net] if as_good else None
     each, n_everything, n_coreset = _each(mine), None, None
     if condensing_s is None:
         says = ["not known: nothing says how many seconds condensing took (--run-metrics)"]
     else:
         n_everything = break_even(condensing_s, each, 0.0, _alike(_each(everything), each))
-        says = [f"against training on everything {_said(n_everything)}, at accuracy {mean:.4f}, {lost:+.4f} lost"]
+        says = [
+            f"against training on everything {_said(n_everything)}, at {found.measure} {mean:.4f}, {lost:+.4f} lost"
+        ]
         if as_good[:1] == [best]:
             says.append(f"against coresets never: {best}, of as many bytes, is as good")
         elif coreset:
@@ -126,7 +145,7 @@ def worth(found: Comparison, name: str, config: Config, condensing_s: float | No
         else:
             says.append(f"no coreset up to {tried[-1]} is as good")
     return {
-        "against_everything": {**_numbers(n_everything), "accuracy_lost": lost},
+        "against_everything": {**_numbers(n_everything), f"{found.measure}_lost": lost},
         "against_coreset": {"coreset": as_good[0] if as_good else None, **_numbers(n_coreset)},
         "verdict": "; ".join(says),
     }
@@ -151,11 +170,11 @@ def plot_rows(stated: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _measures(found: Comparison, name: str, regime: str, net: str) -> dict[str, Any]:
     """Improvement over random in every regime, hard label recovery in that of hard labels."""
-    mine = found.accuracy(name, regime, net)
+    mine = found.by_seed(name, regime, net)
     random = next(one for one in found.rivals[name, regime] if one.rpartition("-")[0] == RANDOM)
-    measures = {"over_random": _rounded(improvement_over_random(mine, found.accuracy(random, regime, net)))}
+    measures = {"over_random": _rounded(improvement_over_random(mine, found.by_seed(random, regime, net)))}
     if regime == "hard":
-        measures["hard_label_recovery"] = _rounded(hard_label_recovery(found.accuracy(WHOLE, "hard", net), mine))
+        measures["hard_label_recovery"] = _rounded(hard_label_recovery(found.by_seed(WHOLE, "hard", net), mine))
     return measures
 
 
@@ -164,13 +183,12 @@ def _against(
 ) -> tuple[str, Interval]:
     """The best rival, with labels of the same regime or `of` another, and what the set is above it."""
     best = found.best(rivals, of or regime, net)
-    return best, difference(found.accuracy(name, regime, net), found.accuracy(best, of or regime, net))
+    return best, difference(found.by_seed(name, regime, net), found.by_seed(best, of or regime, net))
 
 
-def _accuracy(outcome: Outcome) -> dict[str, Any]:
-    by_seed = {"by_seed": [round(one, 4) for one in outcome.accuracy]}
-    accuracy = _rounded(mean_interval(outcome.accuracy)) | by_seed
-    return {"accuracy": accuracy, "learning_rate": outcome.learning_rate}
+def _scored(found: Comparison, name: str, regime: str, net: str) -> dict[str, Any]:
+    scored = summary(found.by_seed(name, regime, net))
+    return {found.measure: scored, "learning_rate": found.outcomes[name, regime, net].learning_rate}
 
 
 def _rounded(interval: Interval) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_coresets_that_choose_the_same_images_are_trained_once():
     found, trained = run(one, {"all": bytes_of(3)})
     assert found.rivals == {("all", "hard"): ["at_random-3", "herding-3", "k_means-3"]}
     for net in NETS:
-        assert found.accuracy("herding-3", "hard", net) == found.accuracy("k_means-3", "hard", net)
+        assert found.by_seed("herding-3", "hard", net) == found.by_seed("k_means-3", "hard", net)
         assert found.outcomes["k_means-3", "hard", net].cell.arm.name == "k_means-3"
     names = ("whole", "all", "at_random-3", "herding-3")
     assert sorted((cell.arm.name, cell.net) for cell in trained) == sorted(
@@ -92,11 +92,11 @@ def test_larger_coresets_are_tried_until_one_is_as_good():
         {"all": everything(25)}, signal=25, coresets=["at_random"], multiples=[20, 2, 40], n_steps=30, whole_steps=30
     )
     found, _ = run(one, {"all": bytes_of(3)})
-    mine = sum(found.accuracy("all", "hard", NETS[0]))
-    assert sum(found.accuracy("at_random-3", "hard", NETS[0])) < mine
+    mine = sum(found.by_seed("all", "hard", NETS[0]))
+    assert sum(found.by_seed("at_random-3", "hard", NETS[0])) < mine
     tried = found.larger["all"]
     assert tried == ["at_random-6", "at_random-60"][: len(tried)] and tried
-    assert all(sum(found.accuracy(name, "hard", NETS[0])) < mine for name in tried[:-1])
+    assert all(sum(found.by_seed(name, "hard", NETS[0])) < mine for name in tried[:-1])
     assert ("at_random-6", "hard", NETS[1]) not in found.outcomes
 
 

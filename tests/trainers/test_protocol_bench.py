@@ -138,7 +138,7 @@ def test_arms_of_the_same_images_have_the_same_students(tmp_path: Path):
     """Oracle: everything itself, as a condensed set: seed by seed the same accuracies, to the last digit."""
     plain = bench()
     one = bench({"copy": real_set(plain.train, plain.transforms[STANDARD])})
-    copy = Arm(name="copy", kind="condensed", n_images=60, bytes_of=(("hard", 1), ("teacher", 1)))
+    copy = Arm(name="copy", kind="condensed", size=60, bytes_of=(("hard", 1), ("teacher", 1)))
     cells = [Cell(arm=arm, regime="hard", net=NET, transform=STANDARD) for arm in (whole_arm(one), copy)]
     everything, found = train_cells(one, cells, tmp_path)
     assert found.accuracy == everything.accuracy and found.validation == everything.validation
@@ -177,7 +177,7 @@ def test_every_arm_tries_the_step_sizes_of_all_sets():
     made = {"made": replace(real, step_size=0.0503), "other": replace(real, step_size=2e-9), "bare": real}
     one = bench(made, learning_rates=[1e-9])
     one = replace(one, coresets={"at_random-9": [np.arange(9)] * 5})
-    arms = [Arm(name=name, kind="condensed", n_images=60, bytes_of=(("hard", 1),)) for name in made]
+    arms = [Arm(name=name, kind="condensed", size=60, bytes_of=(("hard", 1),)) for name in made]
     for arm in (*arms, coreset_arm("at_random", 9, one), whole_arm(one)):
         assert train_cell(one, Cell(arm=arm, regime="hard", net=NET, transform=STANDARD)).learning_rate == 0.05
 
@@ -195,7 +195,7 @@ def test_everything_trains_for_steps_of_its_own():
     """Oracle: the same images as a condensed set, of which all students have as many steps as everything has here."""
     plain = bench()
     made = {"copy": real_set(plain.train, plain.transforms[STANDARD])}
-    arm = Arm(name="copy", kind="condensed", n_images=60, bytes_of=(("hard", 1),))
+    arm = Arm(name="copy", kind="condensed", size=60, bytes_of=(("hard", 1),))
     one, long = bench(made, whole_steps=25), bench(made, n_steps=25, whole_steps=25)
     everything = train_cell(one, Cell(arm=whole_arm(one), regime="hard", net=NET, transform=STANDARD))
     copy = Cell(arm=arm, regime="hard", net=NET, transform=STANDARD)
@@ -259,7 +259,7 @@ def test_a_teacher_is_that_of_the_images_transform():
     for outcome, transform in zip(outcomes, (STANDARD, name), strict=True):
         for layer, weight in outcome.weights.items():
             assert torch.equal(taught.teachers[transform][layer], weight)
-    arm = Arm(name="white", kind="condensed", n_images=60, bytes_of=(("teacher", 1),))
+    arm = Arm(name="white", kind="condensed", size=60, bytes_of=(("teacher", 1),))
     cell = Cell(arm=arm, regime="teacher", net=NET, transform=name)
     zeros = {layer: torch.zeros_like(weight) for layer, weight in taught.teachers[STANDARD].items()}
     other = replace(taught, teachers={**taught.teachers, STANDARD: zeros})

@@ -6,13 +6,10 @@ Each set is one draw of its method, which manifest and metrics state as `seeds_o
 seeds alone. Test images among those that are trained or chosen on are refused, but for a few (`max_shared_share`).
 """
 
-import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +17,9 @@ from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
 from datagen.contracts.errors import DataError
-from datagen.contracts.stage import PACKAGES, Run, Stage, log, main
+from datagen.contracts.stage import PACKAGES, Run, Stage, main
 from trainers.image_steps import Steps
-from trainers.protocol import WHOLE, Cell, Config, StudentScore, check_nets, parse, scores
+from trainers.protocol import Cell, Config, StudentScore, check_nets, parse, scores
 from trainers.students import check_before_training
 
 if TYPE_CHECKING:
@@ -41,8 +38,10 @@ def run(run: Run) -> dict[str, Any]:
     check_before_training(run)
     import torch
 
+    from condense.condensed import is_condensed
     from condense.nets.opening import open_net
     from datagen.contracts.images import check_classes, read_images
+    from trainers.evaluated import condensing_seconds, count_shared, find_arms, hashes_of, is_of_others
     from trainers.image_students import check_fits
     from trainers.protocol_bench import open_bench
     from trainers.protocol_figures import figures, plot_rows, with_seconds
@@ -56,20 +55,24 @@ def run(run: Run) -> dict[str, Any]:
     check_classes(train, run.inputs["train"], 1)
     for part in PARTS[1:]:
         check_fits(images[part], run.inputs[part], train.classes, train.shape)
-    shared = count_shared(images, run.inputs, config.max_shared_share)
+    hashes = {part: hashes_of(one.pixels) for part, one in images.items()}
+    ids = {part: one.ids for part, one in images.items()}
+    shared = count_shared(hashes, ids, run.inputs, config.max_shared_share, "images")
     for net in config.nets:
         open_net(net, train.shape, len(train.classes), width=config.width, seed=0)
-    paths = find_arms(run.inputs["condensed"], config)
+    paths = find_arms(run.inputs["condensed"], config.coresets, is_condensed)
     condensed = {name: _read_arm(path, train, config) for name, path in paths.items()}
     counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
-    hashes = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
-    of_others = {name: _is_of_others(path, hashes["train"], run.inputs["train"]) for name, path in paths.items()}
-    seconds = {name: condensing_seconds(name, path, run.inputs.get("run_metrics")) for name, path in paths.items()}
+    content = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
+    of_train = content["train"]
+    of_others = {name: is_of_others(path, of_train, run.inputs["train"], "images") for name, path in paths.items()}
+    times = run.inputs.get("run_metrics")
+    seconds = {name: condensing_seconds(name, path, times, "condense_images") for name, path in paths.items()}
     bench = open_bench(config, steps, images["train"], images["validation"], images["test"], condensed)
     facts = {
         "stage": run.name,
         "section": run.params.values(),
-        "inputs": hashes,
+        "inputs": content,
         "code": code_hash(*(_CODE / package for package in PACKAGES)),
         "torch": version("torch"),
         "device": device_type(),
@@ -110,94 +113,6 @@ def _compare(run: Run, bench: "Bench", counts: Mapping[str, Mapping[str, int]], 
             bar.advance(1, note=f"{cell.arm.name}, {cell.regime} labels, {cell.net}; {left} left")
 
         return compare(bench, counts, kept, advance)
-
-
-def find_arms(folder: Path, config: Config) -> dict[str, Path]:
-    """Name to condensed set, by name.
-
-    Raises:
-        DataError: there is none, or one has a name that a coreset or everything has.
-    """
-    from condense.condensed import is_condensed
-
-    paths = [folder] if is_condensed(folder) else sorted(folder.iterdir()) if folder.is_dir() else []
-    found = {path.name: path for path in paths if is_condensed(path)}
-    if not found:
-        raise DataError(f"{folder}: holds no condensed set; give the folder with one for each arm, named so")
-    taken = re.compile(rf"({'|'.join(map(re.escape, config.coresets))})-\d+|{WHOLE}")
-    for name, path in found.items():
-        if taken.fullmatch(name):
-            raise DataError(f"{path}: {name} is what the evaluation calls an arm of its own; name the folder otherwise")
-    return found
-
-
-def count_shared(images: "Mapping[str, ImageSet]", paths: Mapping[str, Path], max_share: float) -> dict[str, int]:
-    """Images of the smaller of two parts that are in the other byte for byte, whatever their labels.
-
-    Args:
-        images: part to its images; of equal ones the later counts as the smaller.
-        paths: part to where they are, for the error.
-        max_share: of the smaller part, that may be in the other; below 1, so that no part is another.
-
-    Returns:
-        `train_and_validation` and so on to the number.
-
-    Raises:
-        DataError: two parts share more.
-    """
-    hashes = {
-        part: [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in some.pixels]
-        for part, some in images.items()
-    }
-    found: dict[str, int] = {}
-    for first, second in combinations(images, 2):
-        small, large = (first, second) if len(images[first]) < len(images[second]) else (second, first)
-        others = set(hashes[large])
-        same = [i for i, one in enumerate(hashes[small]) if one in others]
-        found[f"{first}_and_{second}"] = len(same)
-        if len(same) > max_share * len(images[small]):
-            raise DataError(
-                f"{paths[small]}: {len(same)} of its {len(images[small])} images are in {paths[large]} too, the first "
-                f"is {images[small].ids[same[0]]}; --{first} and --{second} must not share more than {max_share:.2%}: "
-                "take them out of one, or raise max_shared_share where they are known duplicates"
-            )
-    return found
-
-
-def condensing_seconds(name: str, path: Path, run_metrics: Path | None) -> float | None:
-    """Seconds of making a set, those of its experts among them, from the runs' own metrics; None where they lack.
-
-    Args:
-        name: of the set; condense_images_NAME.run.json or NAME.run.json holds its seconds.
-        path: of the set; its manifest says whether it had experts, of which experts.run.json holds the seconds.
-        run_metrics: folder with these files, or None.
-    """
-    if run_metrics is None:
-        return None
-    wanted = [[f"condense_images_{name}", name]]
-    if "experts" in read_manifest(path).get("inputs", {}):
-        wanted.append(["experts"])
-    total = 0.0
-    for names in wanted:
-        files = [file for one in names if (file := run_metrics / f"{one}.run.json").is_file()]
-        if not files:
-            log.warning("%s: no %s.run.json, so the seconds of making %s are not known", run_metrics, names[0], name)
-            return None
-        facts = json.loads(files[0].read_text())
-        total += facts["cpu_seconds" if device_type() == "cpu" else "seconds"]
-        total += facts.get("seconds_before_resuming", 0.0)  # of runs that were killed
-    return round(total, 3)
-
-
-def _is_of_others(path: Path, train: str, given: Path) -> bool:
-    """Whether a set's manifest names other images than those with the hash `train`; a warning says so."""
-    made_of = read_manifest(path).get("inputs", {}).get("images")
-    if made_of != train:
-        log.warning(
-            "%s: its manifest does not say that it was made of %s, whose hash is %s, but of %s; the same images in "
-            "another form have another hash", path, given, train, made_of or "nothing",
-        )  # fmt: skip
-    return made_of != train
 
 
 def _read_arm(path: Path, train: "ImageSet", config: Config) -> "CondensedSet":

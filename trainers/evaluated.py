@@ -1,0 +1,124 @@
+"""What an evaluation is given: condensed sets by name, parts that share nothing, the seconds of condensing.
+
+Source: none; what the evaluations of images and of graphs have in common.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.dataset import read_manifest
+from datagen.contracts.errors import DataError
+from trainers.protocol import WHOLE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+
+def find_arms(folder: Path, coresets: Sequence[str], is_condensed: Callable[[Path], bool]) -> dict[str, Path]:
+    """Name to condensed set, by name.
+
+    Args:
+        folder: with a set for each arm, or one set.
+        coresets: their methods.
+        is_condensed: whether a folder is such a set.
+
+    Raises:
+        DataError: there is none, or one has a name that a coreset or everything has.
+    """
+    paths = [folder] if is_condensed(folder) else sorted(folder.iterdir()) if folder.is_dir() else []
+    found = {path.name: path for path in paths if is_condensed(path)}
+    if not found:
+        raise DataError(f"{folder}: holds no condensed set; give the folder with one for each arm, named so")
+    taken = re.compile(rf"({'|'.join(map(re.escape, coresets))})-\d+|{WHOLE}")
+    for name, path in found.items():
+        if taken.fullmatch(name):
+            raise DataError(f"{path}: {name} is what the evaluation calls an arm of its own; name the folder otherwise")
+    return found
+
+
+def hashes_of(items: "Iterable[NDArray[Any]]") -> list[bytes]:
+    """Of each item's bytes: equal ones are the same item."""
+    return [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in items]
+
+
+def count_shared(
+    hashes: Mapping[str, Sequence[bytes]],
+    ids: Mapping[str, Sequence[str]],
+    paths: Mapping[str, Path],
+    max_share: float,
+    noun: str,
+) -> dict[str, int]:
+    """Items of the smaller of two parts that are in the other too, whatever their labels.
+
+    Args:
+        hashes: part to its items' hashes; of equal parts the later counts as the smaller.
+        ids: part to its items' names, for the error.
+        paths: part to where it is, likewise.
+        max_share: of the smaller part, that may be in the other; below 1, so that no part is another.
+        noun: what the items are, likewise.
+
+    Returns:
+        `train_and_validation` and so on to the number.
+
+    Raises:
+        DataError: two parts share more.
+    """
+    found: dict[str, int] = {}
+    for first, second in combinations(hashes, 2):
+        small, large = (first, second) if len(hashes[first]) < len(hashes[second]) else (second, first)
+        others = set(hashes[large])
+        same = [i for i, one in enumerate(hashes[small]) if one in others]
+        found[f"{first}_and_{second}"] = len(same)
+        if len(same) > max_share * len(hashes[small]):
+            raise DataError(
+                f"{paths[small]}: {len(same)} of its {len(hashes[small])} {noun} are in {paths[large]} too, the first "
+                f"is {ids[small][same[0]]}; --{first} and --{second} must not share more than {max_share:.2%}: take "
+                "them out of one, or raise max_shared_share where they are known duplicates"
+            )
+    return found
+
+
+def condensing_seconds(name: str, path: Path, run_metrics: Path | None, stage: str) -> float | None:
+    """Seconds of making a set, those of its experts among them, from the runs' own metrics; None where they lack.
+
+    Args:
+        name: of the set; STAGE_NAME.run.json or NAME.run.json holds its seconds.
+        path: of the set; its manifest says whether it had experts, of which experts.run.json holds the seconds.
+        run_metrics: folder with these files, or None.
+        stage: that made it.
+    """
+    if run_metrics is None:
+        return None
+    wanted = [[f"{stage}_{name}", name]]
+    if "experts" in read_manifest(path).get("inputs", {}):
+        wanted.append(["experts"])
+    total = 0.0
+    for names in wanted:
+        files = [file for one in names if (file := run_metrics / f"{one}.run.json").is_file()]
+        if not files:
+            log.warning("%s: no %s.run.json, so the seconds of making %s are not known", run_metrics, names[0], name)
+            return None
+        facts = json.loads(files[0].read_text())
+        total += facts["cpu_seconds" if device_type() == "cpu" else "seconds"]
+        total += facts.get("seconds_before_resuming", 0.0)  # of runs that were killed
+    return round(total, 3)
+
+
+def is_of_others(path: Path, train: str, given: Path, noun: str) -> bool:
+    """Whether a set's manifest names other images or graphs than those with the hash `train`; a warning says so."""
+    made_of = read_manifest(path).get("inputs", {}).get(noun)
+    if made_of != train:
+        log.warning(
+            "%s: its manifest does not say that it was made of %s, whose hash is %s, but of %s; the same %s in "
+            "another form have another hash", path, given, train, made_of or "nothing", noun,
+        )  # fmt: skip
+    return made_of != train
