@@ -1,0 +1,118 @@
+"""Graph students: fresh networks learn from condensed or real graphs, and are judged on graphs they never saw.
+
+How they are trained: `trainers.graph_steps`, whose defaults are those of Mirage (Gupta et al. 2023, arXiv:2310.09486).
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveFloat
+
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.dataset import content_hash
+from datagen.contracts.params import Params, Parts, validate
+from datagen.contracts.seeding import derive_seed
+from trainers.fresh_students import train_or_read, with_std, write_students
+from trainers.graph_steps import Network, Steps, fresh_net, loss_of, measures_of, rows_of
+from trainers.steps import loop_config
+
+STAGE = "train_graph"
+
+log = logging.getLogger(__name__)
+
+
+class Config(Params):
+    """Who learns, and how long.
+
+    Attributes:
+        net: one of `trainers.graph_nets`.
+        seeds: students, each with initial weights and an order of its own.
+        epochs: passes over the graphs.
+        learning_rate: of the optimiser.
+    """
+
+    net: str = "gin"
+    seeds: int = Field(10, ge=1)
+    epochs: int = Field(100, ge=1)
+    learning_rate: PositiveFloat = 1e-3
+
+
+def parse(section: Mapping[str, Any]) -> Parts:
+    """A section against every Config of graph students."""
+    return validate(section, Config, Network, Steps)
+
+
+def fit(section: Mapping[str, Any], graphs: str, test: str, checkpoints: str, out: str) -> dict[str, Any]:
+    """Train the students one after another and write them into the folder `out`.
+
+    Args:
+        section: as `parse` takes it.
+        graphs: condensed graphs, or real ones as `read_graphs` reads them, to learn from.
+        test: real graphs that the students are judged on.
+        checkpoints: folder of this training's checkpoints; finished students are kept there too.
+        out: gets student-I.safetensors, loss.json, manifest.json.
+
+    Returns:
+        Accuracy and, of two classes that are both in `test`, AUC: by seed with mean, standard deviation and interval;
+        learning rate, numbers of graphs and steps, and what labels of `test` were never learned from.
+
+    Raises:
+        DataError: an input, or students that diverge.
+    """
+    from accelerate import PartialState
+
+    from datagen.contracts.graphs import read_graphs
+    from trainers.graph_batches import as_learned, check_fits, columns_of, count_unseen, read_learned, tensors_of
+
+    params = parse(section)
+    config, network, steps = params[Config], params[Network], params[Steps]
+    is_main = PartialState(cpu=device_type() == "cpu").is_main_process
+    learned = read_learned(Path(graphs))
+    judged = as_learned(read_graphs(Path(test)), learned)
+    check_fits(judged, Path(test), learned.graphs)
+    unseen = count_unseen(judged, learned.graphs)
+    if any(unseen.values()):
+        log.warning("%s: labels that no training graph has, which add nothing to a node or edge: %s", test, unseen)
+    seen, shown = tensors_of(learned), tensors_of(judged)
+    columns, n_classes = columns_of(learned.graphs), len(learned.graphs.classes)
+    n_steps = config.epochs * math.ceil(len(learned) / steps.batch_size)
+    log.info("%s: %d students learn from %d graphs for %d steps", STAGE, config.seeds, len(learned), n_steps)
+    found: dict[str, list[float]] = {}
+    curves: list[dict[str, Any]] = []
+    for i in range(config.seeds):
+        seed = derive_seed(steps.seed, "graph", i)
+        net = fresh_net(config.net, columns, n_classes, network, seed).to(seen.labels.device)
+        net.see(seen.all())
+        records = train_or_read(
+            STAGE, i, net, rows_of(seen, steps.weighting, seed), loss_of(seen, steps.weighting),
+            loop_config(steps, len(learned), config.learning_rate, seed, n_steps=n_steps), checkpoints, is_main=is_main,
+        )  # fmt: skip
+        for measure, value in measures_of(net, shown).items():
+            found.setdefault(measure, []).append(value)
+        curves += [{"student": i, **record} for record in records]
+    metrics = {
+        "n_graphs": len(learned),
+        "n_test_graphs": len(judged),
+        "n_steps": n_steps,
+        "learning_rate": config.learning_rate,
+        "weighting": steps.weighting,
+        "unseen_labels": unseen,
+        **{measure: with_std(values) for measure, values in found.items()},
+    }
+    if is_main:
+        manifest = {
+            "format": "datastill",
+            "record": "GraphStudents",
+            "stage": STAGE,
+            "params": params.values(),
+            "inputs": {"graphs": content_hash(Path(graphs)), "test": content_hash(Path(test))},
+            "classes": list(learned.graphs.classes),
+            "columns": asdict(columns),
+            **metrics,
+        }
+        write_students(Path(out), Path(checkpoints), curves, manifest, {})
+    return metrics
