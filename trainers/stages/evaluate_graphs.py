@@ -1,0 +1,160 @@
+"""Evaluate condensed graphs by one protocol for all: coresets of equal bytes, equal steps, paired seeds, several nets.
+
+--condensed is a folder with a condensed set for each arm, named so, or one set. The dataset holds a GraphStudentScore
+for each student, scores.json what is plotted; the metrics say how each set stands and whether it was worth its making.
+Each set is one draw of its method, which manifest and metrics state as `seeds_of_condensing`: intervals hold students'
+seeds alone. Parts of which one is another are refused, and graphs that two share are counted.
+"""
+
+import json
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datagen.backends.transformers_models import device_type
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
+from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
+from datagen.contracts.errors import DataError
+from datagen.contracts.stage import PACKAGES, Run, Stage, main
+from trainers.graph_protocol import Config, GraphStudentScore, parse, scores
+from trainers.graph_steps import Network, Steps, check_geometric
+from trainers.protocol import Cell
+from trainers.students import check_before_training
+
+if TYPE_CHECKING:
+    from condense.condensed_graphs import CondensedGraphs
+    from datagen.contracts.graphs import GraphSet
+
+_CODE = Path(__file__).parents[2]
+PARTS = ("train", "validation", "test")
+SEEDS_OF_CONDENSING = 1  # a set is one draw of its method
+
+
+def run(run: Run) -> dict[str, Any]:
+    """Write the students' scores; what is done is kept, so that a run that was killed goes on."""
+    check_before_training(run)
+    check_geometric()
+    import torch
+
+    from condense.condensed_graphs import is_condensed_graphs
+    from datagen.contracts.graphs import check_graph_classes, read_graphs
+    from trainers import graph_bench
+    from trainers.comparison import compare
+    from trainers.evaluated import condensing_seconds, count_shared, find_arms, hashes_of, is_of_others
+    from trainers.graph_batches import check_fits, columns_of, graphs_as_bytes
+    from trainers.graph_figures import graph_figures, plot_rows
+    from trainers.graph_nets.opening import open_graph_net
+
+    config, network, steps = run.params[Config], run.params[Network], run.params[Steps]
+    if device_type() == "cpu":
+        torch.set_num_threads(steps.n_threads)
+    graphs = {part: read_graphs(run.inputs[part]) for part in PARTS}
+    train = graphs["train"]
+    check_graph_classes(train, run.inputs["train"], 1)
+    for part in PARTS[1:]:
+        check_fits(graphs[part], run.inputs[part], train)
+        _check_judges(graphs[part], run.inputs[part], train)
+    hashes = {part: hashes_of(graphs_as_bytes(one)) for part, one in graphs.items()}
+    ids = {part: one.ids for part, one in graphs.items()}
+    shared = count_shared(hashes, ids, run.inputs, config.max_shared_share, "graphs")
+    for net in config.nets:
+        open_graph_net(net, columns_of(train), len(train.classes), network, seed=0)
+    paths = find_arms(run.inputs["condensed"], config.coresets, is_condensed_graphs)
+    condensed = {name: _read_arm(path, train) for name, path in paths.items()}
+    counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
+    content = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
+    of_train, times = content["train"], run.inputs.get("run_metrics")
+    of_others = {name: is_of_others(path, of_train, run.inputs["train"], "graphs") for name, path in paths.items()}
+    seconds = {name: condensing_seconds(name, path, times, "condense_graphs") for name, path in paths.items()}
+    bench = graph_bench.open_bench(config, network, steps, train, graphs["validation"], graphs["test"], condensed)
+    facts = {
+        "stage": run.name,
+        "section": run.params.values(),
+        "inputs": content,
+        "code": code_hash(*(_CODE / package for package in PACKAGES)),
+        "torch": version("torch"),
+        "torch_geometric": version("torch_geometric"),
+        "device": device_type(),
+    }
+    with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
+        with run.progress(None, "arms") as bar:
+
+            def advance(cell: Cell, left: int) -> None:
+                bar.advance(1, note=f"{cell.arm.name}, {cell.net}; {left} left")
+
+            found = compare(bench, counts, checkpoints.folder, advance, kind=graph_bench, measure=bench.measure)
+        arms = {outcome.cell.arm.name: outcome.cell.arm for outcome in found.outcomes.values()}
+        sizes = {name: graph_bench.sizes_of(arm, bench, found.chosen) for name, arm in arms.items()}
+        labels: list[int] = graphs["test"].labels.tolist()
+        chance = 0.5 if bench.measure == "auc" else max(Counter(labels).values()) / len(labels)
+        common = {
+            "seeds_of_condensing": SEEDS_OF_CONDENSING,
+            "shared_graphs": shared,
+            "made_of_other_graphs": of_others,
+        }
+        stated = graph_figures(found, config, chance, sizes) | common
+        manifest = {
+            "stage": run.name,
+            "params": run.params.values(),
+            "inputs": content,
+            "classes": list(train.classes),
+            "seeds_of_condensing": SEEDS_OF_CONDENSING,
+            "figures": stated,
+        }
+        with DatasetWriter(run.out, GraphStudentScore, manifest) as writer:
+            for outcome in found.outcomes.values():
+                for score in scores(outcome, sizes[outcome.cell.arm.name]):
+                    writer.read()
+                    writer.write(score)
+            writer.attach("scores.json", json.dumps(plot_rows(stated), indent=1) + "\n")
+        for kept in checkpoints.folder.glob("outcome-*"):
+            kept.unlink()
+    lengths = {"n_steps": config.n_steps, "whole_steps": config.whole_steps}
+    return graph_figures(found, config, chance, sizes, seconds) | common | {"rows": writer.rows, **lengths}
+
+
+def _check_judges(graphs: "GraphSet", path: Path, train: "GraphSet") -> None:
+    """Of two classes both are there, as the area under the ROC curve needs them.
+
+    Raises:
+        DataError: one is not.
+    """
+    held = set(graphs.labels.tolist())
+    if len(train.classes) == 2 and len(held) < 2:
+        raise DataError(
+            f"{path}: all graphs are of class {train.classes[held.pop()]}; AUC needs both, give graphs of both classes"
+        )
+
+
+def _read_arm(path: Path, train: "GraphSet") -> "CondensedGraphs":
+    from condense.condensed_graphs import read_condensed_graphs
+    from trainers.graph_batches import as_learned, columns_of
+
+    condensed = read_condensed_graphs(path)
+    mine, theirs = columns_of(condensed.graphs), columns_of(as_learned(train, condensed))
+    sizes = [*zip(mine.node, theirs.node, strict=False), *zip(mine.edge, theirs.edge, strict=False)]
+    alike = (len(mine.node), len(mine.edge), mine.n_features) == (len(theirs.node), len(theirs.edge), theirs.n_features)
+    if list(condensed.graphs.classes) != list(train.classes) or not alike or any(a > b for a, b in sizes):
+        raise DataError(
+            f"{path}: has classes {', '.join(condensed.graphs.classes)} and {mine}, the training graphs "
+            f"{', '.join(train.classes)} and {theirs}, which must hold it; condense these"
+        )
+    return condensed
+
+
+STAGE = Stage(
+    name="evaluate_graphs",
+    parse=parse,
+    inputs={
+        "train": "graphs that were condensed: a dataset of Graphs or a folder of raw ones",
+        "validation": "graphs that learning rates are chosen on",
+        "test": "graphs that students are judged on",
+        "condensed": "folder with a condensed set for each arm, named so, or one set",
+    },
+    run=run,
+    optional_inputs={"run_metrics": "folder of the metrics of their making, for the verdict: was it worth it?"},
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STAGE))
