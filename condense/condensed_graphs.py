@@ -38,7 +38,8 @@ from safetensors.numpy import load, save
 
 from datagen.contracts.dataset import DatasetWriter, is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError
-from datagen.contracts.graphs import Floats, GraphRow, GraphSet, Ints, graph_rows
+from datagen.contracts.graph_folders import GraphColumns
+from datagen.contracts.graphs import Floats, GraphRow, GraphSet, Ints, graph_rows, graphs_of
 
 FILE = "condensed_graphs.safetensors"
 PARTS: Sequence[str] = ("structure", "labels", "features", "roots", "weights", "degrees", "codebook")
@@ -158,7 +159,7 @@ def write_condensed_graphs(out: Path, condensed: CondensedGraphs, manifest: Mapp
     """Write the dataset directory; what is in it is said by the manifest too. Returns the bytes, as `count_bytes`."""
     arrays = arrays_of(condensed)
     counts = count_bytes(condensed)
-    stored = _of(arrays, condensed.graphs.ids, condensed.graphs.classes)
+    stored = _of(out, arrays, condensed.graphs.ids, condensed.graphs.classes)
     stated = {
         "classes": list(stored.graphs.classes),
         "columns": stored.graphs.columns,
@@ -183,7 +184,7 @@ def read_condensed_graphs(path: Path) -> CondensedGraphs:
     """A condensed graph set; the edges of a graph come in the order of their sources, targets and labels.
 
     Raises:
-        DataError: there is none, or its file is cut short.
+        DataError: there is none, its file is cut short, or what it holds cannot be.
     """
     if not is_condensed_graphs(path):
         raise DataError(
@@ -192,7 +193,9 @@ def read_condensed_graphs(path: Path) -> CondensedGraphs:
     manifest = read_manifest(path)
     ids: list[str] = [row["id"] for row in iterate(path)]
     try:
-        return _of(load((path / FILE).read_bytes()), ids, manifest["classes"])
+        return _of(path / FILE, load((path / FILE).read_bytes()), ids, manifest["classes"])
+    except DataError:
+        raise
     except Exception as error:  # safetensors raises an error of its own, of no stable type
         raise DataError(f"{path / FILE}: cannot be read ({error}); condense again") from None
 
@@ -215,7 +218,7 @@ def _order(rows: Ints) -> Ints:
     return np.lexsort(rows[::-1])
 
 
-def _of(arrays: Mapping[str, NDArray[Any]], ids: Sequence[str], classes: Sequence[str]) -> CondensedGraphs:
+def _of(path: Path, arrays: Mapping[str, NDArray[Any]], ids: Sequence[str], classes: Sequence[str]) -> CondensedGraphs:
     node_offsets = np.concatenate([[0], np.cumsum(arrays["n_nodes"], dtype=np.int64)])
     n_nodes = int(node_offsets[-1])
     first = np.repeat(node_offsets[:-1], np.diff(node_offsets))  # node of the node's graph
@@ -225,26 +228,54 @@ def _of(arrays: Mapping[str, NDArray[Any]], ids: Sequence[str], classes: Sequenc
         other = rows[:, rows[0] != rows[1]]
         rows = np.concatenate([rows, np.concatenate([other[1::-1], other[2:]])], axis=1)
     rows = rows[:, _order(rows)]
-    graphs = GraphSet(
-        node_offsets=node_offsets,
-        edge_offsets=np.searchsorted(rows[0], node_offsets).astype(np.int64),
-        edges=rows[:2],
-        node_labels=arrays["node_labels"].astype(np.int64),
-        edge_labels=rows[2:].T,
-        node_features=arrays["node_features"],
-        labels=arrays["labels"].astype(np.int64),
-        ids=list(ids),
-        classes=list(classes),
+    n_edges = np.diff(np.searchsorted(rows[0], node_offsets))
+    graphs = graphs_of(
+        path,
+        GraphColumns(
+            n_nodes=np.diff(node_offsets),
+            n_edges=n_edges,
+            edges=rows[:2] - np.repeat(node_offsets[:-1], n_edges),
+            node_labels=arrays["node_labels"],
+            edge_labels=rows[2:].T,
+            node_features=arrays["node_features"],
+            labels=arrays["labels"],
+            ids=list(ids),
+            classes=list(classes),
+        ),
     )
-    weights, degrees = arrays.get("weights"), arrays.get("degrees")
-    roots = arrays.get("is_root")
-    return CondensedGraphs(
+    weights, degrees, roots = arrays.get("weights"), arrays.get("degrees"), arrays.get("is_root")
+    found = CondensedGraphs(
         graphs=graphs,
         is_root=np.ones(n_nodes, np.bool_) if roots is None else np.unpackbits(roots, count=n_nodes).astype(np.bool_),
         weights=np.ones(len(graphs), np.float32) if weights is None else weights.astype(np.float32),
         degrees=None if degrees is None else degrees.astype(np.int64),
         codebook=arrays.get("codebook"),
     )
+    _check(path, found)
+    return found
+
+
+def _check(path: Path, found: CondensedGraphs) -> None:
+    """What is no part of a graph set fits it.
+
+    Raises:
+        DataError: it does not.
+    """
+    said = "condense again"
+    if found.weights.shape != (len(found),) or not (np.isfinite(found.weights) & (found.weights > 0)).all():
+        raise DataError(f"{path}: weights are {found.weights.tolist()[:5]}...; each graph has one above 0; {said}")
+    n_roots = np.bincount(found.graphs.graph_of_node[found.is_root], minlength=len(found))
+    if not n_roots.all():
+        raise DataError(f"{path}: graph {found.graphs.ids[int(n_roots.argmin())]!r} has no root; {said}")
+    if found.degrees is not None and found.degrees.shape != (found.graphs.n_nodes,):
+        raise DataError(f"{path}: {found.degrees.size} degrees for {found.graphs.n_nodes} nodes; {said}")
+    if (codebook := found.codebook) is not None:
+        largest = int(found.graphs.node_labels[:, -1].max()) if found.graphs.node_labels.shape[1] else -1
+        if codebook.ndim != 2 or not np.isfinite(codebook).all() or not 0 <= largest < len(codebook):
+            raise DataError(
+                f"{path}: a codebook of shape {codebook.shape} for codes up to {largest}; its numbers are finite, and "
+                f"the last column of node labels numbers its rows; {said}"
+            )
 
 
 def _smallest(values: Ints) -> Ints:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from condense.condensed_graphs import (
+    FILE,
     CondensedGraphs,
     arrays_of,
     as_condensed,
@@ -103,7 +105,8 @@ def test_loops_and_repeated_edges_are_read_as_they_were(tmp_path: Path):
 
 @pytest.mark.parametrize("weights", [[300, 2], [0.25, 2]])
 def test_trees_are_read_as_they_were(tmp_path: Path, weights: list[float]):
-    made = replace(trees(), weights=np.array(weights, np.float32), codebook=np.array([[0.5], [1]], np.float32))
+    codebook = np.linspace(0, 1, 301, dtype=np.float32)[:, None]
+    made = replace(trees(), weights=np.array(weights, np.float32), codebook=codebook)
     write_condensed_graphs(tmp_path / "out", made, {})
     found = read_condensed_graphs(tmp_path / "out")
     assert_same(found.graphs, made.graphs)
@@ -152,6 +155,27 @@ def test_a_file_cut_short_and_a_folder_without_a_set_are_named(tmp_path: Path):
     file.unlink()
     assert not is_condensed_graphs(tmp_path / "out")
     with pytest.raises(DataError, match="out: no condensed graph set"):
+        read_condensed_graphs(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"targets": np.array([0, 3], np.uint8)}, "edge 2: from node 2 to node 3 of graph 'tiny-0', whose nodes run"),
+        ({"out_degrees": np.array([0, 0, 1, 0], np.uint8)}, "cannot be read .*; condense again"),
+        ({"labels": np.array([0, 2], np.uint8)}, "labels run from 0 to 2; there are 2 classes"),
+        ({"node_labels": np.zeros((3, 1), np.uint8)}, "3 rows of node labels; the graphs' own counts say 4"),
+        ({"weights": np.array([1, 0], np.uint8)}, r"weights are \[1.0, 0.0\]...; each graph has one above 0"),
+        ({"weights": np.array([np.nan, 1], np.float32)}, r"weights are \[nan, 1.0\]"),
+        ({"is_root": np.array([0b10000000], np.uint8)}, "graph 'tiny-1' has no root; condense again"),
+        ({"degrees": np.array([1, 2], np.uint8)}, "2 degrees for 4 nodes"),
+        ({"codebook": np.zeros((2, 1), np.float32)}, r"a codebook of shape \(2, 1\) for codes up to 300"),
+    ],
+)
+def test_numbers_that_cannot_be(tmp_path: Path, others: dict[str, np.ndarray], said: str):
+    write_condensed_graphs(tmp_path / "out", trees(), {})
+    (tmp_path / "out" / FILE).write_bytes(save(arrays_of(trees()) | others))
+    with pytest.raises(DataError, match=rf"condensed_graphs.safetensors: {said}"):
         read_condensed_graphs(tmp_path / "out")
 
 

@@ -19,11 +19,11 @@ from tests.tiny_graphs import graph_set, random_graphs, write_tu
 
 
 def test_a_condensed_set_by_hand(tmp_path: Path):
-    codebook = np.array([[0.5], [1]], np.float32)
+    codebook = np.linspace(0, 1, 301, dtype=np.float32)[:, None]
     write_condensed_graphs(tmp_path / "out", replace(trees(), codebook=codebook), {})
     found = open_graphs(tmp_path / "out")
     assert len(found) == 2 and found.num_classes == 2 and found.classes == ["class 0", "class 1"]
-    assert found.codebook is not None and found.codebook.tolist() == [[0.5], [1]]
+    assert found.codebook is not None and found.codebook.tolist() == codebook.tolist()
     first, second = found
     assert first.x.tolist() == [[1], [2], [300]] and first.x.dtype == torch.int64
     assert first.edge_index.tolist() == [[1, 2], [0, 0]] and first.edge_attr.tolist() == [[1], [0]]
