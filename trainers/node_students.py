@@ -241,7 +241,7 @@ def train_net(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         net = build().to(nodes.features.device)
-        optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, weight_decay=config.weight_decay, fused=True)
         best, best_epoch, epoch = -1.0, 0, 0
         weights: dict[str, torch.Tensor] = {}
         losses: list[float] = []

@@ -55,7 +55,7 @@ def test_networks_are_what_their_weights_say(tmp_path: Path, teacher: str):
         assert found[name]["by_seed"] == pytest.approx(by_seed, abs=5e-5)
     assert found["teacher"]["mean"] > 0.8 and found["student"]["mean"] > 0.6
     over = np.subtract(found["student"]["by_seed"], found["baseline"]["by_seed"])
-    assert found["student"]["over_baseline"]["by_seed"] == pytest.approx(over, abs=1e-4)
+    assert found["student"]["over_baseline"]["by_seed"] == pytest.approx(over, abs=2e-4)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["student"] == found["student"] and manifest["record"] == "NodeStudents"
     assert (found["n_train"], found["n_validation"], found["n_test"]) == (12, 18, 42)
@@ -75,7 +75,7 @@ def test_killed_training_ends_where_an_unbroken_one_ends(tmp_path: Path):
     """Oracle: an unbroken run, byte for byte; the kill is after the first seed."""
     graph, whole, broken, home = (tmp_path / name for name in ("nodes.npz", "whole", "broken", "home"))
     write_nodes(graph)
-    more = ("seeds=3", "epochs=150", "patience=150", "hidden=64")
+    more = ("seeds=3", "epochs=60", "patience=60")
     assert main(STAGE, arguments(graph, whole, *more)) == 0
     command = [sys.executable, "-m", "trainers.stages.train_node", *arguments(graph, broken, *more)]
     kill_after_a_checkpoint(command, home, "checkpoints/*/seed-0.json")
