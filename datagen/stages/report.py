@@ -10,6 +10,7 @@ from datagen.contracts.stage import Run, Stage, main
 from datagen.lineage import find_directories
 from datagen.report.corpus import corpus_sections
 from datagen.report.figures import ALL, count
+from datagen.report.graphs import graph_sections
 from datagen.report.images import image_sections
 from datagen.report.page import render
 
@@ -25,11 +26,13 @@ def parse(section: Mapping[str, Any]) -> Parts:
 
 def run(run: Run) -> dict[str, Any]:
     """Write `index.html`, the page, and `families.json`, the rates for `dvc plots`."""
-    made_of = {name: path for name, path in run.inputs.items() if name not in ("run_metrics", "condensed")}
+    folders = ("condensed", "condensed_graphs")
+    made_of = {name: path for name, path in run.inputs.items() if name not in ("run_metrics", *folders)}
     figures = count(made_of, run.inputs.get("run_metrics"))
     corpus = run.inputs.get("corpus")
     more = corpus_sections(corpus, run.inputs.get("encoder_evaluation")) if corpus else ""
     more += image_sections(run.inputs.get("condensed"), run.inputs.get("image_evaluation"))
+    more += graph_sections(run.inputs.get("condensed_graphs"), run.inputs.get("graph_evaluation"))
     writing = run.out.with_name(f".{run.out.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
@@ -42,8 +45,9 @@ def run(run: Run) -> dict[str, Any]:
     write_json(writing / "families.json", plotted)
     between = made_of.pop("between", None)
     others = {f"between/{path.name}": path for path in find_directories(between)} if between else {}
-    if condensed := run.inputs.get("condensed"):
-        others |= {f"condensed/{path.name}": path for path in find_directories(condensed)} or {"condensed": condensed}
+    for name in folders:
+        if folder := run.inputs.get(name):
+            others |= {f"{name}/{path.name}": path for path in find_directories(folder)} or {name: folder}
     hashes = {name: content_hash(path) for name, path in (made_of | others).items()}
     write_json(writing / "manifest.json", {"format": "datastill", "stage": run.name, "inputs": hashes})
     replace_directory(writing, run.out)
@@ -67,6 +71,8 @@ STAGE = Stage(
         "encoder_evaluation": "dataset that evaluate_encoder wrote of the corpus's student",
         "condensed": "folder with a condensed image set for each method, named so, or one set",
         "image_evaluation": "dataset that evaluate_images wrote of them",
+        "condensed_graphs": "folder with a condensed graph set for each method, named so, or one set",
+        "graph_evaluation": "dataset that evaluate_graphs wrote of them",
         "run_metrics": "folder with the NAME.run.json of the stages, where they were measured",
     },
     run=run,
