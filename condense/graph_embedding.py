@@ -40,7 +40,7 @@ def embed_graphs(graphs: GraphSet, layers: int = 3, *, seed: int = 0) -> Floats:
     try:
         from sklearn.decomposition import TruncatedSVD
     except ModuleNotFoundError:
-        raise MissingError("coresets of graphs need scikit-learn: `pip install 'datastill[images]'`") from None
+        raise MissingError("coresets of graphs need scikit-learn: `pip install 'datastill[graph]'`") from None
     make: Any = TruncatedSVD  # its types are guessed from defaults
     return make(N_DIMENSIONS, random_state=seed % 2**32).fit_transform(rows).astype(np.float32)
 

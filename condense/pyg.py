@@ -8,10 +8,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data, InMemoryDataset
 
 from condense.condensed_graphs import CondensedGraphs, as_condensed, is_condensed_graphs, read_condensed_graphs
+from datagen.contracts.errors import MissingError
 from datagen.contracts.graphs import read_graphs
+
+try:
+    from torch_geometric.data import Data, InMemoryDataset
+except ModuleNotFoundError:
+    raise MissingError("open_graphs needs PyTorch Geometric: `pip install 'datastill[graph]'`") from None
 
 
 class Graphs(InMemoryDataset):

@@ -29,7 +29,7 @@ def fit_codebook(features: Floats, n_codes: int, *, seed: int) -> Floats:
     try:
         from sklearn.cluster import KMeans
     except ModuleNotFoundError:
-        raise MissingError("quantise needs scikit-learn: `pip install 'datastill[images]'`") from None
+        raise MissingError("quantise needs scikit-learn: `pip install 'datastill[graph]'`") from None
     make: Any = KMeans  # its types are guessed from defaults
     centres = make(n_codes, n_init=1, random_state=seed % 2**32).fit(features).cluster_centers_
     return np.unique(centres.astype(np.float32), axis=0)
