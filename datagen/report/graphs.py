@@ -16,7 +16,7 @@ from datagen.report.trees import DrawnTree, draw, rooted
 STORED = "condensed_graphs.safetensors"  # beside the dataset
 MAX_TREES, MAX_CLASSES, MAX_NODES = 8, 10, 120  # of a class, of a set, of a tree
 KINDS = {"whole": "everything", "condensed": "condensed", "coresets": "coreset"}
-MEASURES = {"auc": "area under the ROC curve", "accuracy": "accuracy"}
+MEASURES = {"auc": "Area under the ROC curve", "accuracy": "Accuracy"}
 WIDTH, HEIGHT, LEFT, BELOW = 320.0, 200.0, 38.0, 24.0
 
 Row = dict[str, Any]
@@ -148,7 +148,7 @@ def _comparison(figures: Mapping[str, Any]) -> str:
         for net, stands in one.get("standing", {}).items()
     )
     intro = (
-        f"{MEASURES.get(measure, text(measure)).capitalize()} on test graphs against the bytes of what a student was "
+        f"{MEASURES[measure]} on test graphs against the bytes of what a student was "
         f"trained on, {figures['n_seeds']} seeds each; lines are 95 % intervals. Bytes grow tenfold from mark to mark."
     )
     body = f'<p class="legend">{legend}</p><div class="charts">{charts}</div><div class="scroll">{table}</div>'
@@ -178,7 +178,7 @@ def _chart(arms: Sequence[tuple[str, str, Mapping[str, Any]]], net: str, measure
         for v in (low + i / 10 for i in range(round(10 * (high - low)) + 1))
     )
     marks = "".join(
-        f'<text class="x" x="{x(10.0**power):.1f}" y="{HEIGHT - 8}">{10**power:,}</text>'
+        f'<text class="{"x last" if power == last else "x"}" x="{x(10.0**power):.1f}" y="{HEIGHT - 8}">{10**power:,}</text>'
         for power in range(first, last + 1)
     )
     drawn = "".join(
@@ -187,6 +187,6 @@ def _chart(arms: Sequence[tuple[str, str, Mapping[str, Any]]], net: str, measure
         f'y2="{y(of["high"]):.1f}"/><circle cx="{x(size):.1f}" cy="{y(of["mean"]):.1f}" r="4"/></g>'
         for kind, name, size, of in points
     )
-    said = f"{MEASURES.get(measure, measure)} by bytes"
+    said = f"{MEASURES[measure]} by bytes"
     box = f"0 0 {WIDTH:g} {HEIGHT:g}"
     return f'<svg class="scatter" viewBox="{box}" role="img" aria-label="{said}">{grid}{marks}{drawn}</svg>'

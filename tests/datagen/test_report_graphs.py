@@ -108,7 +108,7 @@ def test_bytes_against_what_is_learned(tmp_path: Path):
     assert "0.700 <small>0.650 to 0.750</small>" in page and "590.5" in page and "wins" in page
     assert "<title>mirage, 600 bytes: 0.700, 0.650 to 0.750</title>" in page
     first = page[page.index('<svg class="scatter"') : page.index("</svg>")]
-    assert re.findall(r'class="x"[^>]*>([^<]*)<', first) == ["100", "1,000", "10,000", "100,000"]
+    assert re.findall(r'class="x[^>]*>([^<]*)<', first) == ["100", "1,000", "10,000", "100,000"]
     assert re.findall(r'class="y"[^>]*>([^<]*)<', first) == ["0.5", "0.6", "0.7", "0.8", "0.9"]
     at = {
         kind: (float(x), float(y))
