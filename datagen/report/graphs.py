@@ -178,7 +178,8 @@ def _chart(arms: Sequence[tuple[str, str, Mapping[str, Any]]], net: str, measure
         for v in (low + i / 10 for i in range(round(10 * (high - low)) + 1))
     )
     marks = "".join(
-        f'<text class="{"x last" if power == last else "x"}" x="{x(10.0**power):.1f}" y="{HEIGHT - 8}">{10**power:,}</text>'
+        f'<text class="x{" last" if power == last else ""}" x="{x(10.0**power):.1f}" y="{HEIGHT - 8}">'
+        f"{10**power:,}</text>"
         for power in range(first, last + 1)
     )
     drawn = "".join(
