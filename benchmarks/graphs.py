@@ -26,7 +26,7 @@ from benchmarks.condensing import PARTS, metrics_of, settings_of, stage
 from datagen.contracts.dataset import write_json
 
 OGB, TU = ["method=ogb_folder"], ["method=tu_folder"]
-SETS: dict[str, tuple[str, list[str]]] = {  # name to place under --data, and settings of the stage `graphs`
+SETS: dict[str, tuple[str, list[str]]] = {  # name to its place under --data, and settings of the stage `graphs`
     "molbace": ("", [*OGB, "licence=MIT"]),
     "molbbbp": ("ogbmol/ogbg_molbbbp", [*OGB, "licence=MIT"]),
     "Mutagenicity": ("tu/Mutagenicity", TU),
@@ -34,6 +34,7 @@ SETS: dict[str, tuple[str, list[str]]] = {  # name to place under --data, and se
     "PROTEINS": ("tu/PROTEINS", [*TU, "node_features=none"]),
     "IMDB-BINARY": ("tu/IMDB-BINARY", [*TU, "node_labels=degree"]),
 }
+LAYERS = {"IMDB-BINARY": 1}  # its graphs are dense: two trees of depth 2, one a class, take all of the default budget
 VARIANTS: dict[str, list[str]] = {
     "paper": ["itemsets=all", "weighting=sample"],
     "ours": ["itemsets=closed", "weighting=weight", "degrees=true"],
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--bytes", type=int, nargs="+", default=[6000], help="budgets (default: %(default)s)")
-    parser.add_argument("--layers", type=int, default=3, help="of trees and nets (default: %(default)s)")
+    parser.add_argument("--layers", type=int, help="of trees and nets (default: 3, and 1 for IMDB-BINARY)")
     parser.add_argument("--coresets", nargs="+", default=["at_random", "herding", "k_means"])
     parser.add_argument("--nets", nargs="+", default=["gin", "gat", "sage", "gcn"])
     parser.add_argument("--seeds", type=int, default=10)
@@ -79,21 +80,22 @@ def measure(options: argparse.Namespace, name: str, raw: Path, budget: int) -> d
     work: Path = options.work / name
     work.mkdir(parents=True, exist_ok=True)
     _, settings = SETS[name]
+    layers = options.layers or LAYERS.get(name, 3)
     seed = f"seed={options.seed}"
     graphs = {part: work / part for part in PARTS}
     for part in PARTS:
         given = [*settings, f"split={part}", *([seed] if "method=tu_folder" in settings else [])]
         stage("condense.stages.graphs", graphs[part], given, raw=raw)
-    sets = work / f"sets-{budget}-{options.layers}"
+    sets = work / f"sets-{budget}-{layers}"
     for variant in options.variants:
-        given = ["method=mirage", f"layers={options.layers}", f"byte_budget={budget}", seed, *VARIANTS[variant],
+        given = ["method=mirage", f"layers={layers}", f"byte_budget={budget}", seed, *VARIANTS[variant],
                  *settings_of(variant, options.set_methods)]  # fmt: skip
         stage("condense.stages.condense_graphs", sets / variant, given, graphs=graphs["train"])
     given = [f"nets=[{','.join(options.nets)}]", f"coresets=[{','.join(options.coresets)}]",
              f"learning_rates=[{','.join(options.learning_rates)}]", f"seeds={options.seeds}",
-             f"n_steps={options.n_steps}", f"whole_steps={options.whole_steps}", f"layers={options.layers}",
+             f"n_steps={options.n_steps}", f"whole_steps={options.whole_steps}", f"layers={layers}",
              "n_threads=1", seed, *options.set_evaluation]  # fmt: skip
-    out = work / f"evaluation-{budget}-{options.layers}"
+    out = work / f"evaluation-{budget}-{layers}"
     stage("trainers.stages.evaluate_graphs", out, given, **graphs, condensed=sets, run_metrics=sets)
     metrics: dict[str, Any] = json.loads(metrics_of(out).read_text())
     show(metrics, f"{name}, {budget} bytes")
