@@ -24,7 +24,7 @@ from pydantic import Field
 
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.dataset import content_hash, write_json
-from datagen.contracts.errors import DataError
+from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import load_method
@@ -90,7 +90,13 @@ class Config(Params):
 def parse(section: Mapping[str, Any]) -> Parts:
     """A section against this stage's and the method's Config."""
     name = section.get("method", DEFAULT_METHOD)
-    return validate({**section, "method": name}, Config, load_method(FAMILY, name).Config)
+    params = validate({**section, "method": name}, Config, load_method(FAMILY, name).Config)
+    config = params[Config]
+    if config.teacher == "gat" and config.hidden % config.heads:
+        raise ParamsError(
+            f"hidden: gat shares it among {config.heads} heads; give a multiple of that (got {config.hidden})"
+        )
+    return params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,9 +325,17 @@ def fit(section: Mapping[str, Any], graph: str, checkpoints: str, out: str) -> d
     log.info("%s: %d nodes, %d edges, %d seeds", STAGE, len(read), read.edges.shape[1], config.seeds)
     for i in range(state.process_index, config.seeds, state.num_processes):
         if not (kept / f"seed-{i}.json").exists():
-            _keep(kept, i, train_seed(nodes, config, losses, derive_seed(config.seed, "node", i)))
+            failed = kept / f"failed-{i}.txt"  # for the process that others wait for
+            failed.unlink(missing_ok=True)
+            try:
+                _keep(kept, i, train_seed(nodes, config, losses, derive_seed(config.seed, "node", i)))
+            except DataError as error:
+                failed.write_text(str(error), encoding="utf-8")
+                break
             log.info("%s: seed %d of %d is done", STAGE, i + 1, config.seeds)
     state.wait_for_everyone()
+    if failures := sorted(kept.glob("failed-*.txt")):
+        raise DataError(failures[0].read_text(encoding="utf-8"))
     records = [json.loads((kept / f"seed-{i}.json").read_text()) for i in range(config.seeds)]
     metrics = {
         "n_nodes": len(read),

@@ -106,6 +106,7 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, capsys: pytest.
         (["label_weight=2"], "nodes.npz", 2, "label_weight"),
         (["teacher=gat", "hidden=10"], "nodes.npz", 2, "gat shares it among 4 heads"),
         (["name=cora"], "nodes.npz", 3, "leave the name out"),
+        (["teacher_learning_rate=1e38"], "nodes.npz", 3, "teacher: diverged: its loss is"),
         ([], "unlabelled.npz", 3, "has no array train"),
         ([], "empty", 3, "holds no file ind.NAME.graph"),
         ([], "none.npz", 3, "no such file"),
