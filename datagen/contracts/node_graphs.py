@@ -148,9 +148,13 @@ def _features(path: Path, arrays: Mapping[str, Any]) -> SparseRows:
             raise DataError(f"{path}: has indptr and no {' and no '.join(missing)}; give sparse rows whole")
         columns = _whole_numbers(path, "indices", arrays["indices"])
         values = np.asarray(arrays.get("values", np.ones(len(columns), dtype=np.float32)))
-        offsets = _whole_numbers(path, "indptr", arrays["indptr"])
+        if values.dtype.kind not in "iufb":
+            raise DataError(f"{path}: values is {values.dtype}; give numbers")
+        offsets, width = (_whole_numbers(path, name, arrays[name]) for name in ("indptr", "n_features"))
+        if width.size != 1:
+            raise DataError(f"{path}: n_features has shape {width.shape}; give one number")
         rows = SparseRows(
-            offsets=offsets, columns=columns, values=values.astype(np.float32), n_columns=int(arrays["n_features"])
+            offsets=offsets, columns=columns, values=values.astype(np.float32), n_columns=int(width.item())
         )
     else:
         dense = np.asarray(arrays["features"])

@@ -15,6 +15,7 @@ from datagen.contracts.node_graphs import read_node_graph, undirected
 from tests.tiny_nodes import tiny_nodes, write_nodes
 
 N_TRAIN, N_BEFORE, N_TEST = 6, 520, 9
+SPARSE = {"features": None, "indptr": np.minimum(np.arange(73), 1), "indices": np.array([2]), "n_features": 3}
 
 
 class _Python2(pickle._Pickler):  # its C twin takes no other way of writing bytes
@@ -200,6 +201,9 @@ def test_no_edge_is_an_edge_to_itself():
         ({"features": np.full((72, 3), np.inf)}, "features: NaN or infinity"),
         ({"features": np.array(["a"] * 72)}, "features is <U1"),
         ({"indptr": np.zeros(73, dtype=int)}, "has indptr and no indices and no n_features"),
+        ({**SPARSE, "values": np.array(["a"])}, "values is <U1; give numbers"),
+        ({**SPARSE, "n_features": np.array([2, 3])}, r"n_features has shape \(2,\)"),
+        ({**SPARSE, "indices": np.array([3])}, "features: columns run from 3 to 3; there are 3"),
         ({"train": np.array([], dtype=int)}, "train names no node"),
         ({"train": np.array([3, 3])}, "train names node 3 twice"),
         ({"train": np.array([72])}, "train names nodes from 72 to 72"),
