@@ -13,6 +13,8 @@ from datagen.contracts.graphs import Floats, GraphSet, Ints
 from datagen.contracts.params import Params
 from datagen.contracts.stage import load_method
 
+AHEAD = 5  # graphs
+
 
 def choose_within(
     method: str,
@@ -26,8 +28,8 @@ def choose_within(
 ) -> Ints:
     """Positions of the coreset's graphs, class by class; as many of each class, see `class_sizes`.
 
-    More graphs are tried until the next choice takes more than the budget: of a method whose longer choice need not
-    take more bytes, a still longer one might fit.
+    How many is found by bisection, and then `AHEAD` more are tried for as long as one of them fits: a longer choice
+    need not hold the shorter one, so it may take fewer bytes.
 
     Args:
         method: of `condense.coresets`; one that graphs alone are enough for.
@@ -72,4 +74,6 @@ def choose_within(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
+    while longer := [n for n in range(low + 1, min(low + AHEAD, most) + 1) if fits(n)]:
+        low = longer[-1]
     return chosen[low]

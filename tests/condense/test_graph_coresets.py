@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from condense.condensed_graphs import as_condensed, count_bytes
+from condense.coresets import Candidates
 from condense.coresets._classes import class_sizes
-from condense.graph_coresets import choose_within
+from condense.graph_coresets import AHEAD, choose_within
 from condense.graph_embedding import embed_graphs
 from datagen.contracts.errors import ParamsError
+from datagen.contracts.stage import load_method
 from tests.tiny_graphs import graph_set, random_graphs
 
 GRAPHS = random_graphs(40, 7)
@@ -48,6 +50,18 @@ def test_herding_s_next_graph_is_too_much(budget: int):
             choose_within("herding", GRAPHS, FEATURES, budget, 0)
     else:
         assert len(choose_within("herding", GRAPHS, FEATURES, budget, 0)) == max(fitting)
+
+
+@pytest.mark.parametrize("method", ["at_random", "k_means"])
+@pytest.mark.parametrize("budget", [250, 350, 500])
+def test_none_of_the_next_longer_choices_fits(method: str, budget: int):
+    """Every one of them made anew."""
+    module = load_method("condense.coresets", method)
+    candidates = Candidates(features=FEATURES, labels=GRAPHS.labels.astype(np.int64))
+    n = len(choose_within(method, GRAPHS, FEATURES, budget, 1))
+    for longer in range(n, n + AHEAD + 1):
+        chosen = getattr(module, method)(module.Config(), candidates, class_sizes(longer, [20, 20]), seed=1)
+        assert (count_bytes(GRAPHS.take(chosen))["total"] <= budget) == (longer == n)
 
 
 def test_all_graphs_where_the_bytes_pay_for_them():
