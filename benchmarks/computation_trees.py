@@ -315,10 +315,10 @@ def _run(dataset: Path, out: Path, n_workers: int | None) -> dict[str, Any]:
 
 
 def condense_shards(dataset: Path, out: Path) -> dict[str, Any]:
-    """Condense a dataset, a file at a time, with a fifth of its graphs as each class's threshold."""
+    """Condense a dataset, a file at a time, with a fifteenth of its graphs as each class's threshold."""
     start = time.perf_counter()
     n_graphs = sum(map(count_rows, dataset.glob("part-*.parquet")))
-    config = Config(layers=DEPTH, thresholds=[n_graphs // 5] * 2)
+    config = Config(layers=DEPTH, thresholds=[n_graphs // 15] * 2)
     made = arrays_of(mirage(config, Task(graphs=Shards(path=dataset))))
     save: Any = np.savez  # its types take an array for the flag behind it
     save(out, **made)

@@ -163,19 +163,20 @@ def _read(file: Path) -> GraphSet:
 
 
 def _merged(parts: Iterable[_Part], classes: Sequence[str]) -> Census:
-    """One census; tables are merged when those that came since have as many trees as all before them."""
+    """One census; tables are merged when those that came since have as many rows as all before them."""
     done: TreeTables | None = None
     waiting: list[TreeTables] = []
-    maps: list[Ints] = []
     held: list[_Part] = []
+    maps: list[tuple[int, Ints]] = []  # of each part, to the trees after so many moves
+    moves: list[Ints] = []  # of the trees that were there, as others came between them
 
     def flush() -> None:
         nonlocal done
         earlier = [] if done is None else [done]
         done, found = merge([*earlier, *waiting])
-        if earlier:
-            maps[:] = [found[0][one] for one in maps]
-        maps.extend(found[len(earlier) :])
+        if earlier and len(found[0]) < done.n_trees(len(done.levels)):
+            moves.append(found[0])
+        maps.extend((len(moves), one) for one in found[len(earlier) :])
         waiting.clear()
 
     for part in parts:
@@ -188,13 +189,16 @@ def _merged(parts: Iterable[_Part], classes: Sequence[str]) -> Census:
         flush()
     if done is None:
         raise DataError("graphs: there is none; give a set that has some")
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in held]))])
+    to_last = [np.arange(done.n_trees(len(done.levels)))]  # after all moves, all but the last ...
+    for move in reversed(moves):
+        to_last.append(to_last[-1][move])
+    numbers = [to_last[len(moves) - after][one] for after, one in maps]
     return Census(
         tables=done,
         classes=classes,
         labels=np.concatenate([part.labels for part in held]),
-        offsets=offsets,
-        trees=np.concatenate([_small(found[part.trees]) for found, part in zip(maps, held, strict=True)]),
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in held]))]),
+        trees=np.concatenate([_small(of[part.trees]) for of, part in zip(numbers, held, strict=True)]),
         counts=np.concatenate([part.counts for part in held]),
     )
 

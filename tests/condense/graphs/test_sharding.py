@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from condense.graphs import Task
 from condense.graphs.computation_trees import tree_ids
 from condense.graphs.itemsets import closed, frequent, holdings, maximal
 from condense.graphs.mirage import Config, mirage
-from condense.graphs.sharding import Census, Shards, mine, take_census
+from condense.graphs.sharding import Census, Shards, _count, _merged, mine, take_census
 from datagen.contracts.cluster import ADDRESS
 from datagen.contracts.dataset import BLOCK, DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
@@ -64,6 +65,17 @@ def test_trees_of_each_graph():
 def test_files_one_after_another_are_the_set_at_once(graphs: GraphSet, shards: Shards):
     for degrees in (False, True):
         assert equal(take_census(graphs, 2, degrees=degrees), take_census(shards, 2, degrees=degrees))
+
+
+@pytest.mark.parametrize("sizes", [[1] * 60, [1, 40, 2, 2, 30, 1, 7], [30, 1, 1, 1], [50] * 2])
+def test_parts_of_any_size_are_the_set_at_once(sizes: list[int]):
+    """Trees come between those that were there, many times, or none do."""
+    ends = np.cumsum([0, *sizes])
+    few = random_graphs(4, int(ends[-1]))
+    parts = [_count(2, False, few.take(np.arange(*pair))) for pair in pairwise(ends)]
+    assert equal(_merged(parts, few.classes), take_census(few, 2))
+    twice = _merged([*parts, *parts], few.classes)
+    assert np.array_equal(twice.trees, np.tile(take_census(few, 2).trees, 2))
 
 
 def test_a_cluster_finds_the_same(
