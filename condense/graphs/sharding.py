@@ -104,8 +104,9 @@ def mine(kind: str, held: Holdings, cap: int) -> list[Itemset]:
     Raises:
         ParamsError: there are more than `cap`.
     """
-    n = len(held.items)
-    parts = [list(range(i, n, N_PARTS)) for i in range(min(n, N_PARTS))] if n >= MANY_ITEMS else [list(range(n))]
+    if (n := len(held.items)) < MANY_ITEMS:
+        return MINERS[kind](held, cap=cap)
+    parts = [list(range(i, n, N_PARTS)) for i in range(N_PARTS)]
     found: list[Itemset] = []
     for _, some in map_chunks(partial(_mine, kind, held, cap), parts):
         found += some
