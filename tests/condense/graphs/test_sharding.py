@@ -12,9 +12,9 @@ import pytest
 from condense.condensed_graphs import arrays_of
 from condense.graphs import Task
 from condense.graphs.computation_trees import tree_ids
-from condense.graphs.itemsets import closed, frequent, holdings, maximal
+from condense.graphs.itemsets import Holdings, closed, frequent, holdings, maximal
 from condense.graphs.mirage import Config, mirage
-from condense.graphs.sharding import Census, Shards, _count, _merged, mine, take_census
+from condense.graphs.sharding import MANY_ITEMS, Census, Shards, _count, _merged, mine, take_census
 from datagen.contracts.cluster import ADDRESS
 from datagen.contracts.dataset import BLOCK, DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
@@ -90,21 +90,26 @@ def test_a_cluster_finds_the_same(
         monkeypatch.setenv(ADDRESS, cluster.address)
         assert equal(take_census(graphs, 2, degrees=True), whole)
         there = mirage(config, Task(graphs=shards))
+        held = many_items()
+        assert mine("closed", held, 10_000) == closed(held)
     stored, expected = arrays_of(there), arrays_of(made)
     assert {name: one.tobytes() for name, one in stored.items()} == {n: one.tobytes() for n, one in expected.items()}
     assert there.graphs.ids == made.graphs.ids and there.graphs.edges.tolist() == made.graphs.edges.tolist()
 
 
+def many_items(threshold: int = 10) -> Holdings:
+    """250 items in 300 transactions: enough that they are mined in parts."""
+    transactions, items = np.nonzero(np.random.default_rng(0).random((300, 250)) < 0.1)
+    return holdings(transactions, items, np.ones(len(items), int), threshold=threshold)
+
+
 def test_mining_in_parts_finds_the_same():
-    """250 items, more than one part has."""
-    draw = np.random.default_rng(0)
-    transactions, items = np.nonzero(draw.random((300, 250)) < 0.1)
-    held = holdings(transactions, items, np.ones(len(items), int), threshold=10)
-    assert len(held.items) == 250
+    held = many_items()
+    assert len(held.items) == 250 >= MANY_ITEMS
     for kind, miner in (("all", frequent), ("closed", closed), ("maximal", maximal)):
         assert mine(kind, held, 10_000) == miner(held)
     with pytest.raises(ParamsError, match="more than 250 itemsets"):
-        mine("all", holdings(transactions, items, np.ones(len(items), int), threshold=5), 250)
+        mine("all", many_items(threshold=5), 250)
 
 
 def test_no_graph(tmp_path: Path):
