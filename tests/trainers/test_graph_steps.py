@@ -85,7 +85,7 @@ def test_the_defaults_are_the_published_settings():
     """The condensation notes of ogbg-molbace: hidden 128, 3 layers, dropout .6, batch 32, Adam with decay 1e-2."""
     parts = validate({}, Network, Steps)
     network, steps = parts[Network], parts[Steps]
-    assert (network.hidden, network.layers, network.dropout) == (128, 3, 0.6)
+    assert (network.hidden, network.layers, network.dropout, network.pool) == (128, 3, 0.6, "sum")
     config = loop_config(steps, 1210, 1e-3, 0, n_steps=3800)
     assert (config.optimizer, config.weight_decay, config.schedule, config.max_steps) == (
         "adam",

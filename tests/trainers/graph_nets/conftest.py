@@ -56,7 +56,7 @@ def error_of_trees() -> Callable[..., float]:
 
     def run(name: str, *, layers: int = 3, degrees: bool = False, directed: bool = False) -> float:
         graphs = labelled_graphs(6, seed=1, directed=directed)
-        network = Network(hidden=16, layers=layers, dropout=0.3)
+        network = Network(hidden=16, layers=layers, dropout=0.3, norm="batch")
         net = open_graph_net(name, columns_of(graphs), 2, network, seed=0).double()
         with torch.no_grad():
             for parameter in net.parameters():  # nothing at its neutral initial value

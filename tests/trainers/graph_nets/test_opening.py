@@ -17,7 +17,7 @@ NETS = ("gat", "gcn", "gin", "sage")
 
 
 def opened(name: str, seed: int = 0, **settings: Any) -> GraphNetwork:
-    network = Network(**{"hidden": 8, "layers": 2, "dropout": 0.5, **settings})
+    network = Network(**{"hidden": 8, "layers": 2, "dropout": 0.5, "norm": "batch", "pool": "mean", **settings})
     return open_graph_net(name, columns_of(labelled_graphs(8)), 2, network, seed=seed).eval()
 
 
