@@ -17,8 +17,7 @@ from pydantic import Field
 from datagen.contracts.errors import MissingError
 from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
-from trainers import loop
-from trainers.steps import Position
+from trainers.steps import Position, RowSteps
 
 if TYPE_CHECKING:  # a stage reads Steps without torch
     import torch
@@ -52,34 +51,24 @@ class Network(Params):
     pool: Pool = "sum"
 
 
-class Steps(Params):
-    """How students of graphs are trained.
+class Steps(RowSteps):
+    """How students of graphs are trained: by adam as in the papers.
 
     Attributes:
-        batch_size: graphs a step; all of them where there are fewer.
         weighting: of condensed graphs: `weight` multiplies the loss of each by its weight, scaled to a mean of 1;
             `sample` draws, for each student once, as many graphs as there are, with replacement, by their weights, as
             Mirage's code does; `none` takes each once. Real graphs have equal weights.
-        optimizer: adam as in the papers, its weight decay a part of the gradient; adamw; or sgd.
+        batch_size: graphs a step; all of them where there are fewer.
+        optimizer: see `trainers.steps.RowSteps`.
         momentum: of sgd.
         weight_decay: of any.
-        schedule: as the loop's.
-        warmup_share: likewise.
-        precision: likewise.
-        n_threads: on the CPU, where rounding depends on it.
-        seed: of initial weights, order, dropout and draws.
     """
 
-    batch_size: int = Field(32, ge=1)
     weighting: Weighting = "weight"
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    batch_size: int = Field(32, ge=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     momentum: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(1e-2, ge=0)
-    schedule: loop.Schedule = "constant"
-    warmup_share: float = Field(0.0, ge=0, le=1)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    n_threads: int = Field(2, ge=1)
-    seed: int = 0
 
 
 def check_geometric() -> None:

@@ -9,16 +9,15 @@ Axes: N images, C channels, H rows, W columns, K classes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from condense.pixels.strategy import Strategy
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
 from trainers import loop
-from trainers.steps import Position
+from trainers.steps import Position, RowSteps
 from trainers.steps import loop_config as steps_config
 
 if TYPE_CHECKING:  # a stage reads Steps without torch
@@ -33,34 +32,18 @@ if TYPE_CHECKING:  # a stage reads Steps without torch
 _BATCH = 1024  # images that are judged at once
 
 
-class Steps(Params):
-    """How students of images are trained.
+class Steps(RowSteps):
+    """How students of images are trained: by sgd as in the papers, for which step sizes are learned.
 
     Attributes:
         n_steps: of the optimiser, whatever the number of images.
-        batch_size: images a step; all of them where there are fewer.
         augmentation: of every batch, see `condense.pixels.augmentation`; of several processes each draws its own.
-        optimizer: sgd as in the papers, for which step sizes are learned; adamw for nets that learn little by it.
-        momentum: of sgd.
-        weight_decay: of either; of sgd a part of the gradient.
         schedule: as the loop's.
-        warmup_share: likewise.
-        precision: likewise.
-        n_threads: on the CPU, where rounding depends on it.
-        seed: of initial weights, order and augmentation.
     """
 
     n_steps: int = Field(1000, ge=1)
-    batch_size: int = Field(256, ge=1)
     augmentation: Strategy = "color_crop_cutout_flip_scale_rotate"
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
     schedule: loop.Schedule = "step"
-    warmup_share: float = Field(0.0, ge=0, le=1)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    n_threads: int = Field(2, ge=1)
-    seed: int = 0
 
 
 def loop_config(steps: Steps, n_images: int, learning_rate: float, seed: int) -> loop.Config:
