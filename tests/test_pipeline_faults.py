@@ -21,6 +21,7 @@ import yaml
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.records import Prompt
 from tests.tiny_encoder import write_tiny_encoder
+from tests.tiny_graphs import random_graphs, write_tu
 from tests.tiny_model import write_tiny_model
 from tests.waiting import wait_until
 
@@ -29,7 +30,8 @@ STAGES = (
     "prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm",
     "narratives", "corpus", "label_quality", "train_encoder", "evaluate_encoder",
     "images", "images_validation", "images_test", "experts", "condense_images@trajectory_matching",
-    "condense_images@difficulty_aligned", "train_image", "evaluate_images", "report",
+    "condense_images@difficulty_aligned", "train_image", "evaluate_images",
+    "graphs", "graphs_validation", "graphs_test", "condense_graphs@mirage", "train_graph", "evaluate_graphs", "report",
 )  # fmt: skip
 OUTPUT = {"prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified", "train_lm": "models/student"}
 N_PROMPTS, N_SAMPLES, CONCURRENCY = 120, 4, 8
@@ -84,6 +86,15 @@ PARAMS = {
         "nets": ["convnet1", "convnet1-batch", "mlp"], "width": 4, "coresets": ["at_random"],
         "regimes": ["hard", "soft"], "learning_rates": [0.01], "n_steps": 2, "whole_steps": 2, "multiples": [],
         "augmentation": "none", "n_threads": 1,
+    },
+    "graphs": {"method": "tu_folder", "split": "train"},
+    "graphs_validation": {"method": "tu_folder", "split": "validation"},
+    "graphs_test": {"method": "tu_folder", "split": "test"},
+    "condense_graphs_mirage": {"method": "mirage", "layers": 1, "byte_budget": 200},
+    "train_graph": {"net": "gin", "hidden": 4, "layers": 1, "seeds": 2, "epochs": 2, "n_threads": 1},
+    "evaluate_graphs": {
+        "nets": ["gin", "gcn"], "hidden": 4, "layers": 1, "coresets": ["at_random"], "learning_rates": [0.01],
+        "seeds": 5, "n_steps": 2, "whole_steps": 2, "multiples": [], "n_threads": 1,
     },
 }  # fmt: skip
 
@@ -184,6 +195,7 @@ def projects(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
                 )
             )
     write_raw_texts(project.folder / "data" / "raw")
+    write_tu(project.folder / "data" / "raw", random_graphs(60, 0), "molbace")
     write_tiny_model(project.folder / "models" / "tiny")
     write_tiny_encoder(project.folder / "models" / "tiny_encoder")
     subprocess.run(["git", "init", "--quiet"], cwd=project.folder, check=True)
