@@ -17,6 +17,7 @@ import pickle
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any, cast
 
@@ -194,10 +195,10 @@ def _rows(folder: Path, name: str, part: str) -> SparseRows:
         arrays = {key: loaded.state[key].array for key in ("indptr", "indices", "data")}
         rows = SparseRows(
             offsets=arrays["indptr"].astype(np.int64), columns=arrays["indices"].astype(np.int64),
-            values=arrays["data"].astype(np.float32), n_columns=int(loaded.state["_shape"][1]),
+            values=arrays["data"].astype(np.float32), n_columns=index(loaded.state["_shape"][1]),
         )  # fmt: skip
         problem = rows.problem() or (None if len(rows) == loaded.state["_shape"][0] else "another number of rows")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         problem = f"no compressed sparse rows ({error})"
         rows = None
     if problem or rows is None:
@@ -229,12 +230,12 @@ def _edges(folder: Path, name: str) -> tuple[NDArray[np.int64], int]:
         raise DataError(f"{path}: expected a node's neighbours by node; fetch it again")
     lists = cast(dict[Any, Any], loaded)
     try:
-        pairs = [(node, int(other)) for node, others in lists.items() for other in others]
+        pairs = [(index(node), index(other)) for node, others in lists.items() for other in others]
         edges = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-        last = max(int(node) for node in lists)
+        nodes = [index(node) for node in lists]
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: a neighbour is no number ({error}); fetch it again") from None
-    n_nodes = len(lists)
-    if min(map(int, lists)) != 0 or last != n_nodes - 1:
+        raise DataError(f"{path}: a node or a neighbour is no whole number ({error}); fetch it again") from None
+    n_nodes = len(nodes)
+    if min(nodes) != 0 or max(nodes) != n_nodes - 1:
         raise DataError(f"{path}: its {n_nodes} nodes are not numbered from 0; fetch it again")
     return edges, n_nodes

@@ -9,6 +9,7 @@ Source: the layout of the raw files is that of Yang, Cohen, Salakhutdinov. Revis
 Graph Embeddings. 2016. arXiv:1603.08861, in its code, and so are the parts.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def read_node_graph(path: Path, name: str | None = None) -> NodeGraph:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, Any] = dict(file)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, RuntimeError, zlib.error) as error:
         raise DataError(f"{path}: not readable as an .npz file ({error}); write it with numpy.savez") from None
     return check_node_graph(path, arrays)
 

@@ -106,7 +106,9 @@ def test_a_pickle_that_names_a_program_is_refused_unrun(tmp_path: Path):
         ("allx", csr_matrix(np.zeros((3, 7), dtype=np.float32)), "allx has 3 rows, ally"),
         ("tx", csr_matrix(np.zeros((N_TEST, 8), dtype=np.float32)), "other columns"),
         ("graph", {}, "expected a node's neighbours"),
-        ("graph", {0: ["a"]}, "no number"),
+        ("graph", {0: ["a"]}, "a neighbour is no whole number"),
+        ("graph", {0: [1.7], 1: []}, r"ind\.citeseer\.graph: a node or a neighbour is no whole number"),
+        ("graph", {0: [], 1.0: []}, r"ind\.citeseer\.graph: a node or a neighbour is no whole number"),
         ("graph", {5: [0]}, "not numbered from 0"),
         ("graph", {0: [10**6]}, "edges names nodes from 0 to 1000000"),
         ("y", [1, 2], "expected a matrix of numbers"),
@@ -116,6 +118,16 @@ def test_files_that_disagree_are_named(tmp_path: Path, part: str, content: objec
     write_planetoid(tmp_path / "raw")
     write_python2(tmp_path / "raw" / f"ind.citeseer.{part}", content)
     with pytest.raises(DataError, match=says):
+        read_node_graph(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("shape", [(N_BEFORE,), (N_BEFORE, 7.5), (), None])
+def test_sparse_rows_of_no_such_shape_are_named(tmp_path: Path, shape: Any):
+    write_planetoid(tmp_path / "raw")
+    rows = csr_matrix(np.zeros((N_BEFORE, 7), dtype=np.float32))
+    rows.__dict__["_shape"] = shape
+    write_python2(tmp_path / "raw" / "ind.citeseer.allx", rows)
+    with pytest.raises(DataError, match=r"ind\.citeseer\.allx: no compressed sparse rows"):
         read_node_graph(tmp_path / "raw")
 
 
@@ -215,6 +227,24 @@ def test_no_edge_is_an_edge_to_itself():
 def test_what_an_npz_lacks_is_said(tmp_path: Path, changed: dict[str, Any], says: str):
     with pytest.raises(DataError, match=says):
         read_node_graph(write_nodes(tmp_path / "nodes.npz", **changed))
+
+
+def test_a_damaged_compressed_npz_is_named(tmp_path: Path):
+    """Damaged in the middle of an array, where zlib finds it, not the container; and in any one byte of the file."""
+    arrays = tiny_nodes()
+    path = tmp_path / "nodes.npz"
+    np.savez_compressed(path, **arrays)
+    assert read_node_graph(path).labels.tolist() == arrays["labels"].tolist()
+    whole = path.read_bytes()
+    found: list[str] = []
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            read_node_graph(path)
+        except DataError as error:
+            found.append(str(error))
+    assert all(one.startswith(f"{path}: ") for one in found)
+    assert [one for one in found if "while decompressing data" in one], "zlib's own error"
 
 
 def test_other_files_are_refused(tmp_path: Path):
