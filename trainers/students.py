@@ -51,13 +51,15 @@ def check_before_training(run: Run, *, needs_cuda: bool = False) -> None:
             raise DataError(f"{path}: no such file or dataset directory")
 
 
-def train_once(run: Run, fit: str, base: str) -> dict[str, Any]:
+def train_once(run: Run, fit: str, base: str, packages: Sequence[str] = ()) -> dict[str, Any]:
     """Write the student; go on from a checkpoint where an earlier run was killed.
 
     Args:
         run: of the stage.
         fit: `module:name` of a function of `section`, each of the run's inputs by name, `checkpoints` and `out`.
         base: revision of the model that training starts from.
+        packages: that networks are made of beside torch, installed; a checkpoint of another version of theirs or of
+            torch is left alone.
 
     Returns:
         What `fit` returns.
@@ -70,7 +72,7 @@ def train_once(run: Run, fit: str, base: str) -> dict[str, Any]:
         "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
         "base": base,
         "code": code_hash(*(_CODE / name for name in ("datagen", "condense", "trainers"))),
-        "torch": version("torch"),
+        **{package: version(package) for package in ("torch", *packages)},
         "device": device_type(),
         "n_processes": processes,
     }

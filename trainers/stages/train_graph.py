@@ -17,7 +17,7 @@ def run(run: Run) -> dict[str, Any]:
     check_before_training(run)
     check_geometric()
     load_method("trainers.graph_nets", run.params[Config].net, key="net")
-    return train_once(run, "trainers.graph_students:fit", "fresh")
+    return train_once(run, "trainers.graph_students:fit", "fresh", packages=["torch_geometric"])
 
 
 STAGE = Stage(

@@ -18,7 +18,7 @@ def run(run: Run) -> dict[str, Any]:
     if find_spec("torch_geometric") is None:
         raise MissingError(f"{run.name} needs torch_geometric: `pip install 'datastill[graph]'`")
     check_before_training(run)
-    return train_once(run, "trainers.node_students:fit", "fresh")
+    return train_once(run, "trainers.node_students:fit", "fresh", packages=["torch_geometric"])
 
 
 STAGE = Stage(
