@@ -15,6 +15,8 @@ from datagen.contracts.graphs import Floats, GraphSet, Ints
 def fit_codebook(features: Floats, n_codes: int, *, seed: int) -> Floats:
     """(K, D) centres of k-means, in the order of their numbers; all rows that differ where they are `n_codes` or fewer.
 
+    One thread fits in float64: with several, the order of sums, and so the centres, would depend on the CPUs.
+
     Args:
         features: (V, D) of nodes; distances are Euclidean in it, as it is given.
         n_codes: 1 or more.
@@ -28,10 +30,13 @@ def fit_codebook(features: Floats, n_codes: int, *, seed: int) -> Floats:
         return rows
     try:
         from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
         raise MissingError("quantise needs scikit-learn: `pip install 'datastill[graph]'`") from None
     make: Any = KMeans  # its types are guessed from defaults
-    centres = make(n_codes, n_init=1, random_state=seed % 2**32).fit(features).cluster_centers_
+    with threadpool_limits(1):
+        fitted = make(n_codes, n_init=1, random_state=seed % 2**32).fit(features.astype(np.float64))
+    centres = fitted.cluster_centers_
     return np.unique(centres.astype(np.float32), axis=0)
 
 

@@ -1,5 +1,8 @@
 """Oracles: clusters planted far apart, distances of all pairs, a variance by hand."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +20,22 @@ def test_planted_clusters_are_found():
     codebook = fit_codebook(features, 3, seed=0)
     assert codebook.dtype == np.float32 and np.abs(codebook - centres).max() < 0.5
     assert loss(features, codebook) < 0.001
+
+
+def test_the_codebook_does_not_depend_on_the_cpus():
+    """Processes that may use one thread and four; in float32 by all threads the two differ."""
+    code = (
+        "import numpy as np; from condense.quantisation import fit_codebook;"
+        "x = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32);"
+        "print(fit_codebook(x, 16, seed=0).tobytes().hex())"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": n}, capture_output=True, check=True
+        ).stdout
+        for n in ("1", "4")
+    ]
+    assert found[0] == found[1] and len(found[0]) > 300
 
 
 def test_rows_that_are_few_are_the_codebook():
