@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 
-from condense.graphs.itemsets import Itemset
+from condense.graphs.itemsets import Itemset, TooMany
 from datagen.contracts.errors import ParamsError
 
 
 def thresholds_within(
     mine: Sequence[Callable[[int], list[Itemset]]],
     tops: Sequence[int],
+    names: Sequence[str],
     nodes_of: Callable[[Itemset], int],
     size_of: Callable[[Sequence[Sequence[Itemset]]], int],
     budget: int,
@@ -32,8 +33,9 @@ def thresholds_within(
     further down. Bytes must not fall as thresholds fall: true of all and of closed itemsets, not of maximal ones.
 
     Args:
-        mine: for each class, the itemsets at a threshold; a ParamsError says that there are too many.
+        mine: for each class, the itemsets at a threshold; TooMany says that there are more than the budget pays for.
         tops: for each class, the largest support of an item.
+        names: of the classes, for messages.
         nodes_of: an itemset's nodes.
         size_of: bytes of a set, a sequence of itemsets a class.
         budget: in bytes.
@@ -46,8 +48,11 @@ def thresholds_within(
         before, behind = [[]] * label, [[]] * (len(mine) - label - 1)
         try:
             ladders.append(_lowest(miner, top, lambda one, b=before, e=behind: size_of([*b, one, *e]) <= budget))
-        except ParamsError as error:  # too many at the largest support
-            raise ParamsError(f"byte_budget: {budget} bytes are too few for class {label}: {error}") from None
+        except TooMany:
+            raise ParamsError(
+                f"byte_budget: too small for the itemsets of class {names[label]!r} of the largest support, {top}, "
+                f"which are more than bytes (got {budget}); raise byte_budget, or set itemsets=closed"
+            ) from None
     steps = [sorted({one.support for one in found}, reverse=True) for found in ladders]
 
     def taken(at: Sequence[int]) -> list[list[Itemset]]:
@@ -91,7 +96,7 @@ def _lowest(mine: Callable[[int], list[Itemset]], top: int, fits: Callable[[list
         middle = (low + high) // 2
         try:
             tried = mine(middle)
-        except ParamsError:
+        except TooMany:
             low = middle + 1
             continue
         if fits(tried):

@@ -72,11 +72,11 @@ def holdings(
         cap: on the number of items, with their copies.
 
     Raises:
-        ParamsError: more items reach the threshold, so at least as many itemsets do.
+        TooMany: more items reach the threshold, so at least as many itemsets do.
     """
     if threshold < 1 or multiplicity < 1:
         raise ParamsError(f"threshold and multiplicity are 1 or more (got {threshold} and {multiplicity})")
-    copies = np.minimum(counts, multiplicity).astype(np.int64)
+    copies = np.minimum(counts.astype(np.int64), multiplicity)
     rows = np.repeat(np.arange(len(items)), copies)
     copy = np.arange(len(rows)) - np.repeat(np.cumsum(copies) - copies, copies)
     keys = items[rows].astype(np.int64) * multiplicity + copy
@@ -106,14 +106,14 @@ def frequent(held: Holdings, *, cap: int = MAX_ITEMSETS, starts: Sequence[int] |
             several parts of the rows are those of all, each once.
 
     Raises:
-        ParamsError: there are more than `cap`; raised before the next one is kept.
+        TooMany: there are more than `cap`; raised before the next one is kept.
     """
-    return ordered(_capped(_eclat(held, starts), held.threshold, cap))
+    return search("all", held, cap=cap, starts=starts)[0]
 
 
 def closed(held: Holdings, *, cap: int = MAX_ITEMSETS, starts: Sequence[int] | None = None) -> list[Itemset]:
     """The frequent itemsets that no larger one of the same support holds; otherwise as `frequent`."""
-    return ordered(itemset for itemset, _ in _capped(_closures(held, starts), held.threshold, cap))
+    return search("closed", held, cap=cap, starts=starts)[0]
 
 
 def maximal(held: Holdings, *, cap: int = MAX_ITEMSETS, starts: Sequence[int] | None = None) -> list[Itemset]:
@@ -121,8 +121,18 @@ def maximal(held: Holdings, *, cap: int = MAX_ITEMSETS, starts: Sequence[int] | 
 
     The cap is on the closed ones, among which they are found.
     """
-    found = _capped(_closures(held, starts), held.threshold, cap)
-    return ordered(itemset for itemset, is_maximal in found if is_maximal)
+    return search("maximal", held, cap=cap, starts=starts)[0]
+
+
+def search(
+    kind: str, held: Holdings, *, cap: int = MAX_ITEMSETS, starts: Sequence[int] | None = None
+) -> tuple[list[Itemset], int]:
+    """The itemsets of a kind of `MINERS`, and how many the cap counted: of `maximal`, the closed ones."""
+    if kind == "all":
+        found = ordered(_capped(_eclat(held, starts), held.threshold, cap))
+        return found, len(found)
+    closures = list(_capped(_closures(held, starts), held.threshold, cap))
+    return ordered(one for one, is_maximal in closures if is_maximal or kind == "closed"), len(closures)
 
 
 def ordered(found: Iterable[Itemset]) -> list[Itemset]:
@@ -133,9 +143,13 @@ def ordered(found: Iterable[Itemset]) -> list[Itemset]:
 MINERS: dict[str, Callable[..., list[Itemset]]] = {"all": frequent, "closed": closed, "maximal": maximal}
 
 
-def too_many(threshold: int, cap: int) -> ParamsError:
-    """The error of a threshold that is too low for what can be kept."""
-    return ParamsError(
+class TooMany(ParamsError):
+    """A threshold is too low for what can be kept."""
+
+
+def too_many(threshold: int, cap: int) -> TooMany:
+    """The error of more itemsets than the cap."""
+    return TooMany(
         f"more than {cap} itemsets or items reach the support {threshold}; raise the threshold, take itemsets=closed, "
         "or raise max_itemsets"
     )

@@ -46,14 +46,16 @@ class Config(Params):
             thresholds are tried is said at `byte_budget.thresholds_within`, before shared itemsets are dropped.
         itemsets: every frequent set of trees; or those to which no tree can be added without losing a graph; or those
             to which none can be added at all, not with a budget.
-        max_itemsets: of a class; more is an error.
+        max_itemsets: of a class, of maximal ones the closed ones among which they are found; more is an error, with a
+            budget only where they could still fit it.
         multiplicity: up to how many nodes of a graph with equal trees are told apart; 1 asks whether there is any.
         degrees: whether trees differ when the degrees of their nodes do, and the set holds the degrees.
         weighting: a graph's weight is its support; or how often it comes up in as many draws with replacement as there
             are patterns of all classes, in proportion to support; or 1, as the public code for OGB's sets has it.
         shared: whether sets of trees that are frequent in several classes are kept, in each with its support there.
         single_nodes: whether trees of one node, of isolated nodes, are left out of the graphs; a graph of nothing else
-            is left out whole.
+            is left out whole. They are mined as any other tree, so of two sets that differ in them alone come two equal
+            graphs, each with its own support.
     """
 
     method: Literal["mirage"] = "mirage"
@@ -87,6 +89,9 @@ def mirage(config: Config, task: Task) -> "CondensedGraphs":
     """See `condense.graphs.GraphsMethod`; graphs come class by class, by falling support. Only `sample` draws.
 
     A graph without nodes holds no tree, and counts among the graphs of its class all the same.
+
+    Where a cluster is named its workers count the trees, and mine the itemsets of thresholds that are given. With a
+    byte budget, whose search mines at many thresholds of which most end at once, this process mines.
     """
     from condense.graphs.sharding import n_label_columns, take_census
 
@@ -207,7 +212,9 @@ def _of_class(census: "Census", label: int) -> "Held":
     return (np.cumsum(is_of) - 1)[owners[kept]], census.trees[kept], census.counts[kept]
 
 
-def _holdings(config: Config, graphs: "Ints", trees: "Ints", counts: "Ints", threshold: int) -> "Holdings":
+def _holdings(
+    config: Config, graphs: "Ints", trees: "Ints", counts: "Ints", threshold: int, cap: int | None = None
+) -> "Holdings":
     import numpy as np
 
     from condense.graphs.itemsets import holdings
@@ -215,7 +222,7 @@ def _holdings(config: Config, graphs: "Ints", trees: "Ints", counts: "Ints", thr
     kept = np.bincount(trees)[trees] >= threshold  # most trees are rare
     return holdings(
         graphs[kept], trees[kept], counts[kept],
-        threshold=threshold, multiplicity=config.multiplicity, cap=config.max_itemsets,
+        threshold=threshold, multiplicity=config.multiplicity, cap=cap or config.max_itemsets,
     )  # fmt: skip
 
 
@@ -228,26 +235,35 @@ def _largest_support(held: "Held") -> int:
 def _within_budget(config: Config, census: "Census", held: "Sequence[Held]") -> list[int]:
     from condense.condensed_graphs import count_bytes
     from condense.graphs.byte_budget import thresholds_within
-    from condense.graphs.itemsets import MINERS
+    from condense.graphs.itemsets import MINERS, TooMany
 
     assert config.byte_budget is not None
+    budget = config.byte_budget
     n_nodes, skip = census.tables.n_nodes(), config.single_nodes == "skip"
-    # an itemset takes a byte or more
-    cap = min(config.max_itemsets, config.byte_budget)
+    cap = min(config.max_itemsets, budget)
 
-    def miner(one: "Held", threshold: int) -> "list[Itemset]":
-        return MINERS[config.itemsets](_holdings(config, *one, threshold), cap=cap)
+    def miner(name: str, one: "Held", threshold: int) -> "list[Itemset]":
+        try:
+            return MINERS[config.itemsets](_holdings(config, *one, threshold, cap), cap=cap)
+        except TooMany:
+            if cap == budget:  # an itemset takes a byte or more
+                raise
+            raise ParamsError(
+                f"max_itemsets: more than {cap} itemsets of class {name!r} reach the support {threshold}, and may fit "
+                f"a byte_budget of {budget}; raise max_itemsets up to that, or set itemsets=closed"
+            ) from None
 
     def size_of(patterns: "Sequence[Sequence[Itemset]]") -> int:
         supports = [[one.support for one in found] for found in patterns]
         return count_bytes(assemble(census, patterns, supports, skip_single=skip))["total"]
 
     return thresholds_within(
-        [partial(miner, one) for one in held],
+        [partial(miner, name, one) for name, one in zip(census.classes, held, strict=True)],
         [_largest_support(one) for one in held],
+        census.classes,
         lambda one: int(n_nodes[list(one.items)].sum()),
         size_of,
-        config.byte_budget,
+        budget,
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from condense.graphs.computation_trees import TreeTables, merge, tree_ids
-from condense.graphs.itemsets import MINERS, Holdings, Itemset, ordered, too_many
+from condense.graphs.itemsets import MINERS, Holdings, Itemset, ordered, search, too_many
 from datagen.contracts.cluster import is_named, map_chunks
 from datagen.contracts.dataset import read_manifest
 from datagen.contracts.errors import DataError
@@ -102,21 +102,23 @@ def mine(kind: str, held: Holdings, cap: int) -> list[Itemset]:
     """The itemsets of a kind of `MINERS`, in parts that the workers of a cluster share, where there is one.
 
     Raises:
-        ParamsError: there are more than `cap`.
+        TooMany: there are more than `cap`; of maximal ones the cap is on the closed ones, among which they are found.
     """
     if (n := len(held.items)) < MANY_ITEMS:
         return MINERS[kind](held, cap=cap)
     parts = [list(range(i, n, N_PARTS)) for i in range(N_PARTS)]
     found: list[Itemset] = []
-    for _, some in map_chunks(partial(_mine, kind, held, cap), parts):
+    n_counted = 0
+    for _, (some, counted) in map_chunks(partial(_mine, kind, held, cap), parts):
         found += some
-        if len(found) > cap:
+        n_counted += counted
+        if n_counted > cap:
             raise too_many(held.threshold, cap)
     return ordered(found)
 
 
-def _mine(kind: str, held: Holdings, cap: int, starts: Sequence[int]) -> list[Itemset]:
-    return MINERS[kind](held, cap=cap, starts=starts)
+def _mine(kind: str, held: Holdings, cap: int, starts: Sequence[int]) -> tuple[list[Itemset], int]:
+    return search(kind, held, cap=cap, starts=starts)
 
 
 def _slices(graphs: GraphSet, n: int) -> Iterator[GraphSet]:
@@ -139,6 +141,9 @@ def _slices(graphs: GraphSet, n: int) -> Iterator[GraphSet]:
 
 
 def _small(values: Ints) -> Ints:
+    """In the smallest unsigned integers; as they are where one is negative, which whoever counts refuses."""
+    if values.min(initial=0) < 0:
+        return values
     return values.astype(np.min_scalar_type(int(values.max(initial=0))))
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from condense.graphs.byte_budget import thresholds_within
-from condense.graphs.itemsets import Itemset, ordered
+from condense.graphs.itemsets import Itemset, ordered, too_many
 from datagen.contracts.errors import ParamsError
 
+NAMES = ("no", "yes")
 Mine = Callable[[int], list[Itemset]]
 
 
@@ -35,14 +36,14 @@ def test_by_hand():
     first = [Itemset(9, (1,)), Itemset(7, (2,)), Itemset(4, (1, 2)), Itemset(4, (1, 3))]
     second = [Itemset(20, (5,)), Itemset(15, (6,)), Itemset(2, (7,))]
     mine, tops = miners(first, second)
-    assert thresholds_within(mine, tops, nodes, size, 70) == [7, 2]
-    assert thresholds_within(mine, tops, nodes, size, 97) == [4, 2]
-    assert thresholds_within(mine, tops, nodes, size, 54) == [7, 15]
+    assert thresholds_within(mine, tops, NAMES, nodes, size, 70) == [7, 2]
+    assert thresholds_within(mine, tops, NAMES, nodes, size, 97) == [4, 2]
+    assert thresholds_within(mine, tops, NAMES, nodes, size, 54) == [7, 15]
     # 33: the first class, which is first of equals, takes what is left
-    assert thresholds_within(mine, tops, nodes, size, 33) == [7, 20]
-    assert thresholds_within(mine, tops, nodes, size, 22) == [9, 20]
+    assert thresholds_within(mine, tops, NAMES, nodes, size, 33) == [7, 20]
+    assert thresholds_within(mine, tops, NAMES, nodes, size, 22) == [9, 20]
     with pytest.raises(ParamsError, match=r"of the largest supports \(9, 20\) take 22 bytes \(got 21\); raise it"):
-        thresholds_within(mine, tops, nodes, size, 21)
+        thresholds_within(mine, tops, NAMES, nodes, size, 21)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -53,7 +54,7 @@ def test_no_class_could_go_further(seed: int):
     ]
     mine, tops = miners(*classes)
     for budget in range(size([m(t) for m, t in zip(mine, tops, strict=True)]), 600, 37):
-        chosen = thresholds_within(mine, tops, nodes, size, budget)
+        chosen = thresholds_within(mine, tops, NAMES, nodes, size, budget)
         assert size([m(t) for m, t in zip(mine, chosen, strict=True)]) <= budget
         for other in itertools.product(*(range(1, top + 1) for top in tops)):
             is_lower = [m(t) != m(c) and t <= c for m, t, c in zip(mine, other, chosen, strict=True)]
@@ -63,7 +64,18 @@ def test_no_class_could_go_further(seed: int):
 
 def test_too_many_at_the_largest_support():
     def refuse(threshold: int) -> list[Itemset]:
-        raise ParamsError("more than 5 itemsets or items reach the support 3")
+        raise too_many(threshold, 5)
 
-    with pytest.raises(ParamsError, match="byte_budget: 5 bytes are too few for class 0: more than 5 itemsets"):
-        thresholds_within([refuse], [3], nodes, size, 5)
+    said = r"itemsets of class 'yes' of the largest support, 3, which are more than bytes \(got 5\); raise byte_budget"
+    with pytest.raises(ParamsError, match=said):
+        thresholds_within([lambda _: [Itemset(3, ())], refuse], [3, 3], NAMES, nodes, size, 5)
+
+
+def test_another_error_of_a_miner_is_not_a_threshold_that_does_not_fit():
+    def refuse(threshold: int) -> list[Itemset]:
+        if threshold < 3:
+            raise ParamsError("max_itemsets: more than 5")
+        return [Itemset(3, (1,))]
+
+    with pytest.raises(ParamsError, match="max_itemsets: more than 5"):
+        thresholds_within([refuse], [3], NAMES, nodes, size, 50)

@@ -70,6 +70,12 @@ def test_parts_of_the_search_are_all_of_it(mine: Callable[..., list[Itemset]]):
     assert ordered(itertools.chain(*parts)) == mine(held)
 
 
+def test_copies_past_what_a_byte_counts():
+    """Counts in the smallest integers that hold them, as a census has them."""
+    held = holdings(np.arange(2), np.zeros(2, int), np.array([200, 3], np.uint8), threshold=1, multiplicity=300)
+    assert held.supports.tolist() == [2] * 3 + [1] * 197
+
+
 def test_support_falls_as_an_itemset_grows():
     counts = (np.random.default_rng(6).random((60, 8)) < 0.6).astype(int)
     supports = {one.items: one.support for one in frequent(held_by(counts, 2))}

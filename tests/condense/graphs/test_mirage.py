@@ -174,6 +174,21 @@ def test_a_budget_is_kept_and_used(itemsets: str):
                 assert more > budget or more == count_bytes(made)["total"]
 
 
+def test_a_cap_below_the_budget_is_an_error_and_no_other_set():
+    """Of a budget that pays for all, each cap gives the same set or an error that names the cap."""
+    graphs = random_graphs(2, 80)
+    settings = {"layers": 1, "byte_budget": 100_000, "itemsets": "closed"}
+    wanted = described(condense(graphs, **settings))
+    most = max(sum(n for (label, *_), n in wanted.items() if label == one) for one in range(2))
+    for cap in (5, 20, most // 2):
+        with pytest.raises(
+            ParamsError, match=f"max_itemsets: more than {cap} itemsets of class 'no' reach the support"
+        ):
+            condense(graphs, max_itemsets=cap, **settings)
+    assert described(condense(graphs, max_itemsets=100_000, **settings)) == wanted
+    assert described(condense(graphs, max_itemsets=2 * most, **settings)) == wanted
+
+
 def test_what_is_refused():
     graphs = bonds()
     for settings, said in (
@@ -194,6 +209,10 @@ def test_what_is_refused():
         condense(graphs, layers=1, thresholds=[2, 2], max_itemsets=2)
     with pytest.raises(ParamsError, match=r"take [0-9]+ bytes \(got 10\); raise it"):
         condense(graphs, layers=1, byte_budget=10)
+    with pytest.raises(
+        ParamsError, match="too small for the itemsets of class 'no' of the largest support, 2, which are"
+    ):
+        condense(graphs, layers=1, byte_budget=1)
     with pytest.raises(DataError, match="no has 4, yes has 0; give graphs of every class"):
         condense(graph_set(*(([1, 2], EDGE, 0) for _ in range(4))), thresholds=[1, 1])
     with pytest.raises(DataError, match=r"nodes have no discrete labels.*quantise=K"):

@@ -14,7 +14,7 @@ from condense.graphs import Task
 from condense.graphs.computation_trees import tree_ids
 from condense.graphs.itemsets import Holdings, closed, frequent, holdings, maximal
 from condense.graphs.mirage import Config, mirage
-from condense.graphs.sharding import MANY_ITEMS, Census, Shards, _count, _merged, mine, take_census
+from condense.graphs.sharding import MANY_ITEMS, Census, Shards, _count, _merged, _slices, mine, take_census
 from datagen.contracts.cluster import ADDRESS
 from datagen.contracts.dataset import BLOCK, DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
@@ -110,6 +110,28 @@ def test_mining_in_parts_finds_the_same():
         assert mine(kind, held, 10_000) == miner(held)
     with pytest.raises(ParamsError, match="more than 250 itemsets"):
         mine("all", many_items(threshold=5), 250)
+
+
+def test_the_cap_on_maximal_itemsets_is_on_the_closed_ones():
+    """By the sum of the parts, as where one process mines fewer items."""
+    held = many_items()
+    n_closed, last = len(closed(held)), maximal(held)
+    assert len(last) < n_closed
+    assert mine("maximal", held, n_closed) == last
+    for found in (lambda cap: mine("maximal", held, cap), lambda cap: maximal(held, cap=cap)):
+        with pytest.raises(ParamsError, match=f"more than {n_closed - 1} itemsets"):
+            found(n_closed - 1)
+
+
+def test_a_negative_label_is_the_same_error_where_it_is_sent():
+    """-1 in a byte is 255: whoever is sent the graphs must see what the sender has."""
+    few = random_graphs(3, 20)
+    few.node_labels[0] = -1
+    with pytest.raises(ValueError) as here:
+        take_census(few, 1)
+    with pytest.raises(ValueError) as there:
+        _merged([_count(1, False, one) for one in _slices(few, 7)], few.classes)
+    assert str(there.value) == str(here.value)
 
 
 def test_no_graph(tmp_path: Path):
