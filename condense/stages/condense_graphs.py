@@ -185,7 +185,8 @@ def _condense(run: Run, path: Path, graphs: "GraphSet | None") -> "tuple[Condens
                 "or set quantise lower"
             )
         own = own.model_copy(update={"byte_budget": left})
-    made = getattr(method, config.method)(own, Task(graphs=graphs or Shards(path=path), seed=seed))
+    # workers have working directories of their own
+    made = getattr(method, config.method)(own, Task(graphs=graphs or Shards(path=path.resolve()), seed=seed))
     return replace(made, codebook=codebook), said
 
 

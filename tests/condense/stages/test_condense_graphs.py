@@ -1,6 +1,7 @@
 """Oracles: supports counted by hand on stars and paths, bytes counted anew, `open_graphs` as a reader."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from condense.condensed_graphs import count_bytes, paper_bytes, read_condensed_graphs
 from condense.pyg import open_graphs
 from condense.stages.condense_graphs import STAGE
+from datagen.contracts.cluster import ADDRESS
 from datagen.contracts.dataset import content_hash, read_manifest
 from datagen.contracts.graphs import GraphSet, read_graphs
 from datagen.contracts.stage import main
+from tests.dask_processes import a_cluster
 from tests.datagen.contracts.test_graphs import write
 from tests.tiny_graphs import assert_same, graph_set, random_graphs, write_tu
 
@@ -72,6 +75,21 @@ def test_a_dataset_is_read_by_shards_to_the_same_set(tmp_path: Path):
     np.testing.assert_array_equal(a.weights, b.weights)
     raw = [read_manifest(tmp_path / name)["raw_bytes"] for name in "ab"]
     assert raw == [count_bytes(graphs)["total"]] * 2
+
+
+def test_workers_elsewhere_read_a_dataset_that_is_given_relative_to_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]
+):
+    """The bytes of the set, manifest included, are those of one process."""
+    needs(module="distributed", remedy="pip install 'datastill[scale]'")
+    monkeypatch.delenv(ADDRESS, raising=False)
+    write(tmp_path / "dataset", random_graphs(40, 0))
+    with a_cluster(tmp_path, 1) as cluster:
+        monkeypatch.chdir(tmp_path)
+        assert condense(Path("dataset"), Path("here"), "layers=1", "thresholds=[3,3]") == 0
+        monkeypatch.setenv(ADDRESS, cluster.address)
+        assert condense(Path("dataset"), Path("there"), "layers=1", "thresholds=[3,3]") == 0
+    assert content_hash(tmp_path / "here") == content_hash(tmp_path / "there")
 
 
 @pytest.mark.parametrize("method", ["at_random", "herding", "k_means"])
