@@ -1,7 +1,8 @@
 """A graph set of `torch_geometric.datasets` by the name of its class and its own: TUDataset:MUTAG, MoleculeNet:BACE.
 
 PyTorch Geometric fetches what it does not find. Whole numbers, such as a molecule's atoms, are labels of nodes or
-edges, and columns of which each row has one 1 are one label; other node features are continuous.
+edges, and columns of which each row has one 1 are one label; other node features are continuous. Of TUDataset, node
+attributes are continuous features, node labels are labels, and edge attributes are left out.
 
 Source: Fey, Lenssen. Fast Graph Representation Learning with PyTorch Geometric. 2019. arXiv:1903.02428.
 """
@@ -53,13 +54,14 @@ def pyg(config: Config, raw: Path | None) -> GraphSource:
     from datagen.contracts.graphs import graphs_of
 
     place = Path(config.dataset)
-    graphs = graphs_of(place, _columns(_open(config.dataset, raw or home() / "pyg"), config.dataset))
+    opened, n_attributes = _open(config.dataset, raw or home() / "pyg")
+    graphs = graphs_of(place, _columns(opened, config.dataset, n_attributes))
     chosen = part_of(graphs.labels.astype(np.int64), config, config.dataset, "graphs")
     return GraphSource(graphs=graphs.take(chosen), licence=config.licence, origin=config.dataset)
 
 
-def _open(dataset: str, root: Path) -> Sequence[Any]:
-    """Its graphs, as PyTorch Geometric has them."""
+def _open(dataset: str, root: Path) -> tuple[Sequence[Any], int]:
+    """Its graphs, as PyTorch Geometric has them, and how many of their first node columns are known as continuous."""
     try:
         from torch_geometric import datasets
         from torch_geometric.data import Dataset
@@ -69,8 +71,10 @@ def _open(dataset: str, root: Path) -> Sequence[Any]:
     opener: Any = getattr(datasets, kind, None)  # its classes take other arguments each
     if Dataset not in getattr(opener, "__mro__", ()):
         raise ParamsError(f"dataset: torch_geometric.datasets has no {kind!r}; give one such as TUDataset:MUTAG")
+    options = {"use_node_attr": True} if kind == "TUDataset" else {}
     try:
-        return list(opener(str(root), name) if name else opener(str(root)))
+        found = opener(str(root), name, **options) if name else opener(str(root), **options)
+        return list(found), found.num_node_attributes if options else 0
     except TypeError as error:  # arguments that no name gives
         raise ParamsError(f"dataset: {dataset} cannot be opened by its name ({error})") from None
     except (OSError, ValueError, RuntimeError, AssertionError, KeyError) as error:  # offline, or no such set
@@ -78,7 +82,7 @@ def _open(dataset: str, root: Path) -> Sequence[Any]:
         raise MissingError(f"dataset: {dataset} is not in {root}, and cannot be fetched ({said})") from None
 
 
-def _columns(graphs: Sequence[Any], name: str) -> "GraphColumns":
+def _columns(graphs: Sequence[Any], name: str, n_attributes: int = 0) -> "GraphColumns":
     import numpy as np
 
     from datagen.contracts.graph_folders import GraphColumns
@@ -103,14 +107,16 @@ def _columns(graphs: Sequence[Any], name: str) -> "GraphColumns":
     if y.shape != (len(graphs), 1) or (y != np.rint(y)).any():
         raise DataError(f"{name}: y has shape {y.shape}, or is no whole number; a graph needs one class")
     classes, labels = np.unique(y[:, 0].astype(np.int64), return_inverse=True)
+    attributes, x = x[:, :n_attributes], x[:, n_attributes:]
     node_labels = _labels(x)
+    rest = x[:, :0] if node_labels is not None else x
     return GraphColumns(
         n_nodes=n_nodes,
         n_edges=n_edges,
         edges=np.concatenate([one.edge_index.numpy() for one in graphs], axis=1),
         node_labels=np.zeros((len(x), 0), np.int64) if node_labels is None else node_labels,
         edge_labels=edge_labels,
-        node_features=x if node_labels is None else np.zeros((len(x), 0), np.float32),
+        node_features=np.concatenate([attributes, rest], axis=1).astype(np.float32),
         labels=labels,
         ids=[f"{name}-{i}" for i in range(len(graphs))],
         classes=[str(one) for one in classes.tolist()],

@@ -1,5 +1,6 @@
 """Oracles: the same folder read without PyTorch Geometric; graphs of its own classes, made by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,16 @@ def test_a_set_by_its_name_is_the_folder_itself(tmp_path: Path):
         numbers = [int(id.rpartition("-")[2]) for id in found.graphs.ids]
         assert numbers == [int(id.rpartition("-")[2]) - 1 for id in wanted.ids] and found.origin == "TUDataset:TINY"
         assert_same(graphs_of(tmp_path, _plain(found.graphs, wanted.ids)), wanted)
+
+
+def test_attributes_of_nodes_are_features_beside_their_labels(tmp_path: Path):
+    graphs = random_graphs(40, 0)
+    values = np.random.default_rng(0).integers(0, 9, (graphs.n_nodes, 2)).astype(np.float32)
+    folder = write_tu(tmp_path, replace(graphs, node_features=values))
+    found = pyg(Config.model_validate({"dataset": "TUDataset:TINY"}), tmp_path).graphs
+    wanted = tu_folder(TuConfig(), folder).graphs
+    assert found.node_features.shape[1] == 2 and found.node_labels.shape[1] == 1
+    assert_same(graphs_of(tmp_path, _plain(found, wanted.ids)), wanted)
 
 
 def _plain(graphs, ids):
