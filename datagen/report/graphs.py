@@ -83,7 +83,8 @@ def _trees(name: str, path: Path) -> str:
     intro = (
         f"{len(rows):,} patterns made by <code>{text(manifest['method'])}</code>, {size}. A pattern is a set of trees "
         "that many graphs of a class have; a tree is what a network sees of the node at its root, which is ringed. The "
-        "number below is the largest weight of a pattern with the tree: by support, how many graphs have the tree."
+        "number below is the largest weight of a pattern of this set with the tree: weighted by support, how many "
+        "graphs of the class have that pattern."
     )
     if len(classes) > MAX_CLASSES:
         intro += f" The first {MAX_CLASSES} of {len(classes)} classes."
