@@ -124,8 +124,8 @@ def test_files_that_disagree_are_named(tmp_path: Path, part: str, content: objec
 @pytest.mark.parametrize("shape", [(N_BEFORE,), (N_BEFORE, 7.5), (), None])
 def test_sparse_rows_of_no_such_shape_are_named(tmp_path: Path, shape: Any):
     write_planetoid(tmp_path / "raw")
-    rows = csr_matrix(np.zeros((N_BEFORE, 7), dtype=np.float32))
-    rows.__dict__["_shape"] = shape
+    rows: Any = csr_matrix(np.zeros((N_BEFORE, 7), dtype=np.float32))
+    rows._shape = shape
     write_python2(tmp_path / "raw" / "ind.citeseer.allx", rows)
     with pytest.raises(DataError, match=r"ind\.citeseer\.allx: no compressed sparse rows"):
         read_node_graph(tmp_path / "raw")

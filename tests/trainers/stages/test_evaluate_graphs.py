@@ -70,8 +70,11 @@ def ends(one: dict[str, Any]) -> dict[str, float]:
 
 
 def test_one_protocol_for_all_arms(folder: Path, command: Callable[..., list[str]], caplog: pytest.LogCaptureFixture):
-    """Every figure of the metrics from the dataset's rows, by scipy; sizes as they are stored."""
-    assert main(STAGE, command("out")) == 0
+    """Every figure of the metrics from the dataset's rows, by scipy; sizes as they are stored.
+
+    After 40 steps coresets order the test graphs well, and what learned from exchanged labels the other way round.
+    """
+    assert main(STAGE, command("out", "n_steps=40", "whole_steps=40")) == 0
     found = json.loads((folder / "out.json").read_text())
     rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in iterate(folder / "out"):
@@ -110,7 +113,7 @@ def test_one_protocol_for_all_arms(folder: Path, command: Callable[..., list[str
                 assert one["over_random"] == interval(np.subtract(auc[name, net], auc[rivals[0], net]))
                 assert one["hard_label_recovery"] == interval(np.subtract(auc["whole", net], auc[name, net]))
     assert all(row["bytes"] <= size for rival in rivals for row in rows[rival, "gin"])
-    assert found["condensed"]["wrong"]["standing"]["gin"] != "wins"
+    assert found["condensed"]["wrong"]["standing"] == {"gin": "loses", "gcn": "loses"}
     assert found["condensed"]["trees"]["worth"]["verdict"].startswith("not known")
     assert found["made_of_other_graphs"] == {"trees": False, "wrong": True}
     assert found["shared_graphs"] == {"train_and_validation": 0, "train_and_test": 0, "validation_and_test": 0}
