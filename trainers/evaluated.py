@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.dataset import read_manifest
+from datagen.contracts.dataset import is_dataset, read_manifest
 from datagen.contracts.errors import DataError
 from trainers.protocol import WHOLE
 
@@ -96,29 +96,73 @@ def condensing_seconds(name: str, path: Path, run_metrics: Path | None, stage: s
         run_metrics: folder with these files, or None.
         stage: that made it.
     """
+    total = 0.0
+    for facts in (runs := _runs(name, path, run_metrics, stage)):
+        total += facts["cpu_seconds" if device_type() == "cpu" else "seconds"]
+        total += facts.get("seconds_before_resuming", 0.0)  # of runs that were killed
+    return round(total, 3) if runs else None
+
+
+def condensing_joules(name: str, path: Path, run_metrics: Path | None, stage: str) -> float | None:
+    """Joules of making a set likewise; None where a machine that worked on it counted none."""
+    runs = _runs(name, path, run_metrics, stage)
+    found: list[float] = [facts["joules"] for facts in runs if "joules" in facts]
+    return round(sum(found), 3) if found and len(found) == len(runs) else None
+
+
+def add_joules(entries: Mapping[str, dict[str, Any]], joules: Mapping[str, float | None]) -> None:
+    """`condensing_joules` of each set in the metrics, where they are known."""
+    for name, entry in entries.items():
+        if (used := joules[name]) is not None:
+            entry["condensing_joules"] = used
+
+
+def _runs(name: str, path: Path, run_metrics: Path | None, stage: str) -> list[dict[str, Any]]:
+    """What the runs that made a set said of themselves; none where one of them said nothing."""
     if run_metrics is None:
-        return None
+        return []
     wanted = [[f"{stage}_{name}", name]]
     if "experts" in read_manifest(path).get("inputs", {}):
         wanted.append(["experts"])
-    total = 0.0
+    runs: list[dict[str, Any]] = []
     for names in wanted:
         files = [file for one in names if (file := run_metrics / f"{one}.run.json").is_file()]
         if not files:
             log.warning("%s: no %s.run.json, so the seconds of making %s are not known", run_metrics, names[0], name)
-            return None
-        facts = json.loads(files[0].read_text())
-        total += facts["cpu_seconds" if device_type() == "cpu" else "seconds"]
-        total += facts.get("seconds_before_resuming", 0.0)  # of runs that were killed
-    return round(total, 3)
+            return []
+        runs.append(json.loads(files[0].read_text()))
+    return runs
 
 
-def is_of_others(path: Path, train: str, given: Path, noun: str) -> bool:
-    """Whether a set's manifest names other images or graphs than those with the hash `train`; a warning says so."""
-    made_of = read_manifest(path).get("inputs", {}).get(noun)
-    if made_of != train:
+def made_of(path: Path) -> str | None:
+    """Hash of the images or graphs that a set was made of, as its manifest says; None where it says nothing."""
+    if not is_dataset(path):
+        return None
+    inputs = read_manifest(path).get("inputs", {})
+    return inputs.get("images") or inputs.get("graphs")
+
+
+def is_of_others(path: Path, hashes: Mapping[str, str], given: Mapping[str, Path], noun: str) -> bool:
+    """Whether a set's manifest names other images or graphs than those to train on; a warning says so.
+
+    Args:
+        path: of the set.
+        hashes: `train`, `validation` and `test` to their content's.
+        given: likewise to where they are.
+        noun: what they are.
+
+    Raises:
+        DataError: it was made of what students are judged on.
+    """
+    source = made_of(path)
+    for part in ("validation", "test"):
+        if source == hashes[part] != hashes["train"]:
+            raise DataError(
+                f"{path}: was made of {given[part]}, which is --{part} here; condense {noun} that nobody is judged on"
+            )
+    if source != hashes["train"]:
         log.warning(
             "%s: its manifest does not say that it was made of %s, whose hash is %s, but of %s; the same %s in "
-            "another form have another hash", path, given, train, made_of or "nothing", noun,
+            "another form have another hash", path, given["train"], hashes["train"], source or "nothing", noun,
         )  # fmt: skip
-    return made_of != train
+    return source != hashes["train"]

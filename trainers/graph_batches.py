@@ -3,6 +3,7 @@
 Source: none; as PyTorch Geometric batches graphs, without an object a graph.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,15 @@ from torch import Tensor
 
 from condense.condensed_graphs import CondensedGraphs, as_condensed, is_condensed_graphs, read_condensed_graphs
 from datagen.backends.transformers_models import device_type
+from datagen.contracts.dataset import read_manifest
 from datagen.contracts.errors import DataError
 from datagen.contracts.graphs import GraphSet, read_graphs
 from trainers.graph_nets import GraphBatch
 from trainers.graph_nets.opening import Columns
+
+NEEDS_DEGREES = "gcn"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +85,42 @@ def tensors_of(graphs: CondensedGraphs | GraphSet) -> GraphTensors:
     return GraphTensors(**{name: torch.from_numpy(np.array(one)).to(device_type()) for name, one in arrays.items()})
 
 
-def read_learned(path: Path) -> CondensedGraphs:
-    """A condensed set, or real graphs as they are.
+def read_learned(path: Path, layers: int) -> CondensedGraphs:
+    """A condensed set, or real graphs as they are, for networks of so many layers.
 
     Raises:
-        DataError: neither, or there is no graph in it.
+        DataError: neither, there is no graph in it, or its trees are not as deep.
     """
     learned = read_condensed_graphs(path) if is_condensed_graphs(path) else as_condensed(read_graphs(path))
     if not len(learned):
         raise DataError(f"{path}: holds no graph to learn from")
+    check_depth(learned, path, layers)
     return learned
+
+
+def check_depth(learned: CondensedGraphs, path: Path, layers: int) -> None:
+    """Computation trees are as deep as a network sees, or its roots would see less than the nodes they stand for.
+
+    Raises:
+        DataError: they are not.
+    """
+    if learned.is_root.all():
+        return
+    depth = read_manifest(path).get("params", {}).get("layers")
+    if depth is not None and depth < layers:
+        raise DataError(
+            f"{path}: its trees are {depth} deep, and the network has {layers} layers; set layers={depth}, or condense "
+            f"with layers={layers}"
+        )
+
+
+def warn_without_degrees(learned: CondensedGraphs, name: str) -> None:
+    """GCN reads degrees, of which a tree's leaves have none left."""
+    if learned.degrees is None and not learned.is_root.all():
+        log.warning(
+            "%s: states no degrees, so that %s sees the trees' own in place of the graphs'; condense with degrees=true "
+            "for roots that are their nodes exactly", name, NEEDS_DEGREES,
+        )  # fmt: skip
 
 
 def columns_of(graphs: GraphSet) -> Columns:

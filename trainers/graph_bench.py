@@ -6,6 +6,7 @@ Source: none; budgets in bytes in place of graphs per class.
 """
 
 import hashlib
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from condense.condensed_graphs import CondensedGraphs, as_condensed, count_bytes
@@ -21,17 +23,20 @@ from condense.graph_coresets import choose_within
 from condense.graph_embedding import embed_graphs
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints
+from datagen.contracts.errors import ParamsError
 from datagen.contracts.graphs import GraphSet
 from datagen.contracts.seeding import derive_seed
 from trainers import kept_outcomes, loop
 from trainers.graph_batches import GraphTensors, as_learned, columns_of, tensors_of
 from trainers.graph_nets.opening import GraphNetwork
 from trainers.graph_protocol import Config
-from trainers.graph_steps import Measure, Network, Steps, fresh_net, loss_of, measures_of, rows_of
+from trainers.graph_steps import Measure, Network, Steps, drawn, fresh_net, loss_of, measures_of, rows_of
 from trainers.kept_outcomes import Student, at_best_rate
 from trainers.protocol import WHOLE, Arm, Cell, Outcome
 from trainers.protocol_bench import STANDARD, Positions
 from trainers.steps import loop_config
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +137,16 @@ def choose(method: str, size: int, bench: Bench) -> tuple[list[Positions], float
         ParamsError: so few bytes pay for no graph of each class.
     """
     start = time.perf_counter()
-    chosen = [
-        choose_within(method, bench.train, bench.features, size, derive_seed(bench.steps.seed, "coreset", i)).astype(
-            np.int64
-        )
-        for i in range(bench.config.seeds)
-    ]
+    chosen: list[Positions] = []
+    for i in range(bench.config.seeds):
+        seed = derive_seed(bench.steps.seed, "coreset", i)
+        try:
+            chosen.append(choose_within(method, bench.train, bench.features, size, seed).astype(np.int64))
+        except ParamsError as error:
+            raise ParamsError(
+                f"coresets: {method} has no coreset of {size} bytes for student {i}, as many as a condensed set has "
+                f"({error}); leave {method} out, or condense to more bytes"
+            ) from None
     return chosen, bench.embedding_s + (time.perf_counter() - start) / bench.config.seeds
 
 
@@ -159,10 +168,10 @@ def train_cell(bench: Bench, cell: Cell) -> Outcome:
     def student(rate: float, i: int) -> Student:
         learned = of_all or tensors_of(set_of(bench, cell, i))
         net, seconds = _train(bench, cell, learned, rate, i)
-        return Student(net, seconds, measures_of(net, bench.seen("validation", cell.transform))[measure])
+        return Student(net, seconds, _judged(net, bench.seen("validation", cell.transform))[measure])
 
     best, students = at_best_rate(config.learning_rates, config.seeds, config.seeds_for_rate, student)
-    found = [measures_of(one.net, bench.seen("test", cell.transform)) for one in students]
+    found = [_judged(one.net, bench.seen("test", cell.transform)) for one in students]
     return Outcome(
         cell=cell,
         learning_rate=best,
@@ -171,6 +180,15 @@ def train_cell(bench: Bench, cell: Cell) -> Outcome:
         seconds=tuple(one.seconds for one in students),
         auc=tuple(one["auc"] for one in found) if measure == "auc" else (),
     )
+
+
+def _judged(net: torch.nn.Module, graphs: GraphTensors) -> dict[Measure, float]:
+    """A student's measures; one that diverged gets nothing right, so that its rate is not chosen where another is."""
+    found = measures_of(net, graphs)
+    if found is None:
+        log.warning("a student diverged: its outputs are not finite, and it counts as wrong everywhere")
+        return {"accuracy": 0.0, "auc": 0.0}
+    return found
 
 
 def set_of(bench: Bench, cell: Cell, i: int) -> CondensedGraphs:
@@ -197,11 +215,12 @@ def _train(bench: Bench, cell: Cell, learned: GraphTensors, rate: float, i: int)
     seed = derive_seed(steps.seed, "graph", i)
     columns = columns_of(bench.graphs("train", cell.transform))
     net = fresh_net(cell.net, columns, len(bench.train.classes), bench.network, seed).to(learned.labels.device)
-    net.see(learned.all())
+    rows = rows_of(learned, steps.weighting, seed)
+    net.see(drawn(learned, rows))
     with tempfile.TemporaryDirectory(prefix="datastill-student-") as folder:
         start = clock()
         loop.train(
-            net, rows_of(learned, steps.weighting, seed), loss_of(learned, steps.weighting),
+            net, rows, loss_of(learned, steps.weighting),
             loop_config(steps, len(learned), rate, seed, n_steps=n_steps), Checkpoints(Path(folder)),
         )  # fmt: skip
         return net, clock() - start

@@ -4,8 +4,8 @@ Arms, pairs of seeds, the choice of the learning rate on validation graphs and t
 of `trainers.protocol`, with hard labels alone. A coreset is real graphs whose bytes, as `condense.condensed_graphs`
 counts every set, are those of the condensed set or fewer; it is chosen anew for each seed, on embeddings of the graphs
 (`condense.graph_embedding`). Arms are compared by the area under the ROC curve where there are two classes, else by
-accuracy. All arms have the same vocabulary of labels, that of the training graphs, and so the same initial weights; a
-label that an arm's own graphs have not adds nothing to its students' nodes.
+accuracy. All arms but those with a codebook have the same vocabulary of labels, that of the training graphs, and so
+the same initial weights; a label that an arm's own graphs have not adds nothing to its students' nodes.
 
 Source: what arXiv:2605.18893 (2026) asks of an evaluation of condensed graphs: one artefact for all networks, bytes in
 place of nodes, and the time of condensing beside that of training on everything.

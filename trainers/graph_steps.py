@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a stage reads Steps without torch
     import torch
 
     from trainers.graph_batches import GraphTensors
+    from trainers.graph_nets import GraphBatch
     from trainers.graph_nets.opening import Columns, GraphNetwork
     from trainers.objectives import SumCount
 
@@ -57,7 +58,8 @@ class Steps(RowSteps):
     Attributes:
         weighting: of condensed graphs: `weight` multiplies the loss of each by its weight, scaled to a mean of 1;
             `sample` draws, for each student once, as many graphs as there are, with replacement, by their weights, as
-            Mirage's code does; `none` takes each once. Real graphs have equal weights.
+            Mirage's code does; `none` takes each once, and so do the others where all weights are equal, as those of
+            real graphs are.
         batch_size: graphs a step; all of them where there are fewer.
         optimizer: see `trainers.steps.RowSteps`.
         momentum: of sgd.
@@ -90,11 +92,11 @@ def fresh_net(name: str, columns: "Columns", n_classes: int, network: Network, s
 
 def rows_of(graphs: "GraphTensors", weighting: Weighting, seed: int) -> list[Position]:
     """What the loop takes its batches of: each graph once, or draws by weight."""
-    if weighting != "sample":
-        return [Position(at) for at in range(len(graphs))]
     import numpy as np
 
     weights = graphs.weights.double().cpu().numpy()
+    if weighting != "sample" or (weights == weights[0]).all():
+        return [Position(at) for at in range(len(graphs))]
     generator = np.random.default_rng(derive_seed(seed, "sample"))
     return [Position(int(at)) for at in generator.choice(len(weights), len(weights), p=weights / weights.sum())]
 
@@ -133,14 +135,23 @@ def logits_of(net: "torch.nn.Module", graphs: "GraphTensors") -> "torch.Tensor":
         return torch.cat([net(graphs.batch(at)) for at in everything.split(_BATCH)])
 
 
-def measures_of(net: "torch.nn.Module", graphs: "GraphTensors") -> dict[Measure, float]:
-    """Accuracy and, of two classes that are both there, the area under the ROC curve.
+def drawn(graphs: "GraphTensors", rows: "Sequence[Position]") -> "GraphBatch":
+    """All that a student with these rows learns from."""
+    import torch
+
+    return graphs.batch(torch.tensor([row.at for row in rows], device=graphs.weights.device))
+
+
+def measures_of(net: "torch.nn.Module", graphs: "GraphTensors") -> dict[Measure, float] | None:
+    """Accuracy and, of two classes that are both there, the area under the ROC curve; None where the student diverged.
 
     They are the share of graphs whose greatest logit is their label's, and the area by the difference of the logits.
     """
     from sklearn.metrics import roc_auc_score
 
     logits = logits_of(net, graphs).double().cpu()
+    if not logits.isfinite().all():
+        return None
     truth = graphs.labels.cpu()
     found: dict[Measure, float] = {"accuracy": int((logits.argmax(dim=1) == truth).sum()) / len(truth)}
     if logits.shape[1] == 2 and len(truth.unique()) == 2:

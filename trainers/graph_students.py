@@ -14,10 +14,11 @@ from pydantic import Field, PositiveFloat
 
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.dataset import content_hash
+from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
 from trainers.fresh_students import train_or_read, with_std, write_students
-from trainers.graph_steps import Network, Steps, fresh_net, loss_of, measures_of, rows_of
+from trainers.graph_steps import Network, Steps, drawn, fresh_net, loss_of, measures_of, rows_of
 from trainers.steps import loop_config
 
 STAGE = "train_graph"
@@ -66,12 +67,27 @@ def fit(section: Mapping[str, Any], graphs: str, test: str, checkpoints: str, ou
     from accelerate import PartialState
 
     from datagen.contracts.graphs import read_graphs
-    from trainers.graph_batches import as_learned, check_fits, columns_of, count_unseen, read_learned, tensors_of
+    from trainers.evaluated import made_of
+    from trainers.graph_batches import (
+        NEEDS_DEGREES,
+        as_learned,
+        check_fits,
+        columns_of,
+        count_unseen,
+        read_learned,
+        tensors_of,
+        warn_without_degrees,
+    )
 
     params = parse(section)
     config, network, steps = params[Config], params[Network], params[Steps]
     is_main = PartialState(cpu=device_type() == "cpu").is_main_process
-    learned = read_learned(Path(graphs))
+    learned = read_learned(Path(graphs), network.layers)
+    hashes = {"graphs": content_hash(Path(graphs)), "test": content_hash(Path(test))}
+    if hashes["test"] in (hashes["graphs"], made_of(Path(graphs))):
+        raise DataError(f"{test}: the training graphs are these, or were made of them; judge students on others")
+    if config.net == NEEDS_DEGREES:
+        warn_without_degrees(learned, graphs)
     judged = as_learned(read_graphs(Path(test)), learned)
     check_fits(judged, Path(test), learned.graphs)
     unseen = count_unseen(judged, learned.graphs)
@@ -86,12 +102,18 @@ def fit(section: Mapping[str, Any], graphs: str, test: str, checkpoints: str, ou
     for i in range(config.seeds):
         seed = derive_seed(steps.seed, "graph", i)
         net = fresh_net(config.net, columns, n_classes, network, seed).to(seen.labels.device)
-        net.see(seen.all())
+        rows = rows_of(seen, steps.weighting, seed)
+        net.see(drawn(seen, rows))
         records = train_or_read(
-            STAGE, i, net, rows_of(seen, steps.weighting, seed), loss_of(seen, steps.weighting),
+            STAGE, i, net, rows, loss_of(seen, steps.weighting),
             loop_config(steps, len(learned), config.learning_rate, seed, n_steps=n_steps), checkpoints, is_main=is_main,
         )  # fmt: skip
-        for measure, value in measures_of(net, shown).items():
+        if (measures := measures_of(net, shown)) is None:
+            raise DataError(
+                f"student {i} diverged: its outputs on {test} are not finite; set a learning_rate below "
+                f"{config.learning_rate:g}"
+            )
+        for measure, value in measures.items():
             found.setdefault(measure, []).append(value)
         curves += [{"student": i, **record} for record in records]
     metrics = {
@@ -109,7 +131,7 @@ def fit(section: Mapping[str, Any], graphs: str, test: str, checkpoints: str, ou
             "record": "GraphStudents",
             "stage": STAGE,
             "params": params.values(),
-            "inputs": {"graphs": content_hash(Path(graphs)), "test": content_hash(Path(test))},
+            "inputs": hashes,
             "classes": list(learned.graphs.classes),
             "columns": asdict(columns),
             **metrics,

@@ -71,8 +71,8 @@ class LabelEmbedding(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """(V, W); zeros where there are no columns."""
-        if not labels.numel():
-            return self.table.new_zeros(len(labels), self.table.shape[1])
+        if not labels.numel():  # the table takes part all the same, as several processes wait for its gradient
+            return self.table.new_zeros(len(labels), self.table.shape[1]) + 0 * self.table.sum()
         at, known = self.positions(labels)
         return functional.embedding_bag(at, self.table, mode="sum", per_sample_weights=known.to(self.table.dtype))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
-from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
+from datagen.contracts.dataset import DatasetWriter, content_hash
 from datagen.contracts.errors import DataError
 from datagen.contracts.stage import PACKAGES, Run, Stage, main
 from trainers.graph_protocol import Config, GraphStudentScore, parse, scores
@@ -37,12 +37,20 @@ def run(run: Run) -> dict[str, Any]:
     check_geometric()
     import torch
 
-    from condense.condensed_graphs import is_condensed_graphs
+    from condense.condensed_graphs import count_bytes, is_condensed_graphs
     from datagen.contracts.graphs import check_graph_classes, read_graphs
     from trainers import graph_bench
     from trainers.comparison import compare
-    from trainers.evaluated import condensing_seconds, count_shared, find_arms, hashes_of, is_of_others
-    from trainers.graph_batches import check_fits, columns_of, graphs_as_bytes
+    from trainers.evaluated import (
+        add_joules,
+        condensing_joules,
+        condensing_seconds,
+        count_shared,
+        find_arms,
+        hashes_of,
+        is_of_others,
+    )
+    from trainers.graph_batches import NEEDS_DEGREES, check_fits, columns_of, graphs_as_bytes, warn_without_degrees
     from trainers.graph_figures import graph_figures, plot_rows
     from trainers.graph_nets.opening import open_graph_net
 
@@ -61,12 +69,16 @@ def run(run: Run) -> dict[str, Any]:
     for net in config.nets:
         open_graph_net(net, columns_of(train), len(train.classes), network, seed=0)
     paths = find_arms(run.inputs["condensed"], config.coresets, is_condensed_graphs)
-    condensed = {name: _read_arm(path, train) for name, path in paths.items()}
-    counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
+    condensed = {name: _read_arm(path, train, network.layers) for name, path in paths.items()}
+    if NEEDS_DEGREES in config.nets:
+        for name, one in condensed.items():
+            warn_without_degrees(one, name)
+    counts = {name: count_bytes(one) for name, one in condensed.items()}
     content = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
-    of_train, times = content["train"], run.inputs.get("run_metrics")
-    of_others = {name: is_of_others(path, of_train, run.inputs["train"], "graphs") for name, path in paths.items()}
+    times = run.inputs.get("run_metrics")
+    of_others = {name: is_of_others(path, content, run.inputs, "graphs") for name, path in paths.items()}
     seconds = {name: condensing_seconds(name, path, times, "condense_graphs") for name, path in paths.items()}
+    joules = {name: condensing_joules(name, path, times, "condense_graphs") for name, path in paths.items()}
     bench = graph_bench.open_bench(config, network, steps, train, graphs["validation"], graphs["test"], condensed)
     facts = {
         "stage": run.name,
@@ -111,7 +123,9 @@ def run(run: Run) -> dict[str, Any]:
         for kept in checkpoints.folder.glob("outcome-*"):
             kept.unlink()
     lengths = {"n_steps": config.n_steps, "whole_steps": config.whole_steps}
-    return graph_figures(found, config, chance, sizes, seconds) | common | {"rows": writer.rows, **lengths}
+    timed = graph_figures(found, config, chance, sizes, seconds)
+    add_joules(timed["condensed"], joules)
+    return timed | common | {"rows": writer.rows, **lengths}
 
 
 def _check_judges(graphs: "GraphSet", path: Path, train: "GraphSet") -> None:
@@ -127,11 +141,12 @@ def _check_judges(graphs: "GraphSet", path: Path, train: "GraphSet") -> None:
         )
 
 
-def _read_arm(path: Path, train: "GraphSet") -> "CondensedGraphs":
+def _read_arm(path: Path, train: "GraphSet", layers: int) -> "CondensedGraphs":
     from condense.condensed_graphs import read_condensed_graphs
-    from trainers.graph_batches import as_learned, columns_of
+    from trainers.graph_batches import as_learned, check_depth, columns_of
 
     condensed = read_condensed_graphs(path)
+    check_depth(condensed, path, layers)
     mine, theirs = columns_of(condensed.graphs), columns_of(as_learned(train, condensed))
     sizes = [*zip(mine.node, theirs.node, strict=False), *zip(mine.edge, theirs.edge, strict=False)]
     alike = (len(mine.node), len(mine.edge), mine.n_features) == (len(theirs.node), len(theirs.edge), theirs.n_features)

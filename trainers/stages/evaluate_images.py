@@ -41,7 +41,15 @@ def run(run: Run) -> dict[str, Any]:
     from condense.condensed import is_condensed
     from condense.nets.opening import open_net
     from datagen.contracts.images import check_classes, read_images
-    from trainers.evaluated import condensing_seconds, count_shared, find_arms, hashes_of, is_of_others
+    from trainers.evaluated import (
+        add_joules,
+        condensing_joules,
+        condensing_seconds,
+        count_shared,
+        find_arms,
+        hashes_of,
+        is_of_others,
+    )
     from trainers.image_students import check_fits
     from trainers.protocol_bench import open_bench
     from trainers.protocol_figures import figures, plot_rows, with_seconds
@@ -64,10 +72,10 @@ def run(run: Run) -> dict[str, Any]:
     condensed = {name: _read_arm(path, train, config) for name, path in paths.items()}
     counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
     content = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
-    of_train = content["train"]
-    of_others = {name: is_of_others(path, of_train, run.inputs["train"], "images") for name, path in paths.items()}
+    of_others = {name: is_of_others(path, content, run.inputs, "images") for name, path in paths.items()}
     times = run.inputs.get("run_metrics")
     seconds = {name: condensing_seconds(name, path, times, "condense_images") for name, path in paths.items()}
+    joules = {name: condensing_joules(name, path, times, "condense_images") for name, path in paths.items()}
     bench = open_bench(config, steps, images["train"], images["validation"], images["test"], condensed)
     facts = {
         "stage": run.name,
@@ -101,7 +109,9 @@ def run(run: Run) -> dict[str, Any]:
         for kept in checkpoints.folder.glob("outcome-*"):
             kept.unlink()
     lengths = {"n_steps": steps.n_steps, "whole_steps": config.whole_steps}
-    return with_seconds(stated, found, config, seconds) | {"rows": writer.rows, **lengths}
+    timed = with_seconds(stated, found, config, seconds)
+    add_joules(timed["condensed"], joules)
+    return timed | {"rows": writer.rows, **lengths}
 
 
 def _compare(run: Run, bench: "Bench", counts: Mapping[str, Mapping[str, int]], kept: Path) -> "Comparison":
