@@ -9,8 +9,7 @@ each becomes depends on the seed and its number alone. Those that a killed run h
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from datagen.contracts.images import ImageSet
 
 DEFAULT_METHOD = "sgd"
-POLL_S = 0.5  # between looks for what torchrun's processes have written
 _CODE = Path(__file__).parents[2]
 
 
@@ -106,8 +104,11 @@ def run(run: Run) -> dict[str, Any]:
             method=config.method, settings=method, net=config.net, width=config.width, seed=config.seed,
             n_threads=config.n_threads,
         )  # fmt: skip
-        for _ in _train(plan, images, path, transform, checkpoints.folder, missing):
+
+        def advance() -> None:
             bar.advance(1, note=lambda: f"{(time.monotonic() - start) / 60:.1f} min")
+
+        _train(plan, images, path, transform, checkpoints.folder, missing, advance)
         if missing:
             run.facts["n_trained"] = len(missing)
             run.facts["seconds_an_epoch"] = round((time.monotonic() - start) / len(missing) / method.epochs, 4)
@@ -147,17 +148,27 @@ def run(run: Run) -> dict[str, Any]:
 
 
 def _train(
-    plan: "Plan", images: "ImageSet", path: Path, transform: "Transform", folder: Path, numbers: Sequence[int]
-) -> Iterator[None]:
-    """Write the file of each expert into the folder, and give way after each."""
+    plan: "Plan",
+    images: "ImageSet",
+    path: Path,
+    transform: "Transform",
+    folder: Path,
+    numbers: Sequence[int],
+    advance: Callable[[], None],
+) -> None:
+    """Write the file of each expert into the folder; `advance` is called for each."""
     from condense.experts._training import train_expert, train_share
     from condense.trajectories import part, write_whole
 
     processes = n_processes()
+    if processes > 1 and os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        raise ParamsError("$DATASTILL_PROCESSES and $DASK_SCHEDULER_ADDRESS: experts go to one of the two; unset one")
+    if not numbers:
+        return
     if processes == 1:
         for index, content in map_chunks(partial(train_expert, plan, images, transform), numbers):
             write_whole(folder / part(index), content)
-            yield
+            advance()
         return
     arguments = {
         "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "settings"},
@@ -167,20 +178,17 @@ def _train(
         "folder": str(folder),
         "numbers": list(numbers),
     }
-    with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(launch, f"{train_share.__module__}:{train_share.__name__}", arguments, processes)
-        left = set(numbers)
-        while left:
-            ended = running.done()
-            found = {index for index in left if (folder / part(index)).is_file()}
-            yield from (None for _ in found)
-            left -= found
-            if ended:
-                break
-            time.sleep(POLL_S)
-        running.result()
-        if left:
-            raise RuntimeError(f"experts {sorted(left)}: torchrun ended without them")
+    left = set(numbers)
+
+    def look() -> None:
+        found = {index for index in left if (folder / part(index)).is_file()}
+        left.difference_update(found)
+        for _ in found:
+            advance()
+
+    launch(f"{train_share.__module__}:{train_share.__name__}", arguments, processes, look)
+    if left:
+        raise RuntimeError(f"experts {sorted(left)}: torchrun ended without them")
 
 
 def _take(file: Path, out: Path) -> int:

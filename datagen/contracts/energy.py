@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 POWERCAP = Path("/sys/class/powercap")
-_PACKAGES = "intel-rapl:[0-9]*"  # AMD's too; parts of a package have a second colon
+_ZONES = "intel-rapl:[0-9]*"  # AMD's too
+MOST_WATTS = 500  # of a package
 _MICRO = 1e-6
 
 
@@ -25,10 +26,10 @@ class Counter(NamedTuple):
 def read_counters(powercap: Path = POWERCAP) -> dict[str, Counter]:
     """Each package that shows its counter."""
     counters: dict[str, Counter] = {}
-    for zone in sorted(powercap.glob(_PACKAGES)):
-        if zone.name.count(":") > 1:
-            continue
+    for zone in sorted(powercap.glob(_ZONES)):
         try:
+            if not (zone / "name").read_text().startswith("package"):  # a part of one, or the platform around it
+                continue
             value, largest = ((zone / name).read_text() for name in ("energy_uj", "max_energy_range_uj"))
             counters[zone.name] = Counter(int(value), int(largest))
         except (OSError, ValueError):  # root alone may read it, or it is no counter
@@ -36,13 +37,15 @@ def read_counters(powercap: Path = POWERCAP) -> dict[str, Counter]:
     return counters
 
 
-def joules_since(before: Mapping[str, Counter], after: Mapping[str, Counter]) -> float | None:
-    """Joules of all packages between two readings; None where a package shows no counter, or there is none.
+def joules_since(before: Mapping[str, Counter], after: Mapping[str, Counter], seconds: float) -> float | None:
+    """Joules of all packages between two readings, so many seconds apart.
 
-    A counter that began again is taken to have done so once: at 200 W that is after about twenty minutes for the
-    smallest range that is in use (2**32 units of 61 microjoules), so long runs on such machines are understated.
+    None where there is no counter, or where one may have begun again twice, as a package of `MOST_WATTS` would have it
+    do: the smallest range in use is 2**32 units of 61 microjoules.
     """
     if not before or before.keys() != after.keys():
+        return None
+    if any(seconds * MOST_WATTS > one.largest * _MICRO for one in before.values()):
         return None
     used = ((after[name].value - one.value) % (one.largest + 1) for name, one in before.items())
     return round(sum(used) * _MICRO, 3)

@@ -11,18 +11,28 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from datagen.contracts import errors
 from datagen.contracts.stage import configure_logging, end_with_any
 
+POLL_S = 0.2
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def launch(function: str, arguments: Mapping[str, Any], n_processes: int) -> dict[str, Any]:
-    """Call `function` (`module:name`) in every process with `arguments`, which must be JSON; what the first returned.
+def launch(
+    function: str, arguments: Mapping[str, Any], n_processes: int, look: Callable[[], None] = lambda: None
+) -> Any:
+    """Call a function in every process; what it returned in the first.
+
+    Args:
+        function: `module:name`.
+        arguments: of it, which must be JSON, as what it returns must be.
+        n_processes: of torchrun.
+        look: called from time to time until they end, and once afterwards.
 
     Raises:
         DatastillError: as the function did in any process; of several, in the first of them.
@@ -34,17 +44,23 @@ def launch(function: str, arguments: Mapping[str, Any], n_processes: int) -> dic
         job.write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
         libc = ctypes.CDLL(None)
-        done = subprocess.run(
+        with subprocess.Popen(
             [*torchrun, "-m", __name__, str(job)],
             preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-            check=False,
-        )
+        ) as running:
+            try:
+                while running.poll() is None:
+                    look()
+                    time.sleep(POLL_S)
+            finally:
+                running.kill()  # nothing where it has ended; its workers end with it
+        look()
         contents = {rank: json.loads(file.read_text()) for rank, file in enumerate(results) if file.exists()}
         for content in contents.values():
             if "error" in content:
                 raise getattr(errors, content["error"])(content["message"])
-        if 0 not in contents or done.returncode:
-            raise RuntimeError(f"{function} ended without a result in {n_processes} processes ({done.returncode})")
+        if 0 not in contents or running.returncode:
+            raise RuntimeError(f"{function} ended without a result in {n_processes} processes ({running.returncode})")
         return contents[0]["returned"]
 
 

@@ -476,7 +476,7 @@ def configure_logging() -> None:
 
 
 def _run_facts(run: Run, start: float, counters: Mapping[str, Counter]) -> dict[str, Any]:
-    joules = joules_since(counters, read_counters())
+    joules = joules_since(counters, read_counters(), time.monotonic() - start)
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return (
         run.facts

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -110,12 +111,29 @@ def test_a_cluster_trains_the_same(digits: Path, tmp_path: Path, unbroken: dict[
 def test_torchrun_trains_the_same(
     digits: Path, tmp_path: Path, home: Path, unbroken: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Two processes, one of which has two experts; what a killed run had finished is kept."""
+    """Two processes, one of which has two experts; killed after one, the next run trains two."""
+    out, command = tmp_path / "out", [sys.executable, "-m", "condense.stages.experts"]
+    environment = os.environ | {"DATASTILL_HOME": str(home), "DATASTILL_PROCESSES": "2"}
+    with subprocess.Popen([*command, *arguments(digits, out)], env=environment) as process:
+        assert wait_until(lambda: any(home.rglob(part(0))) or any(home.rglob(part(1))))
+        process.send_signal(signal.SIGKILL)
+    commands = lambda: [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]  # noqa: E731
+    assert wait_until(lambda: not any("datagen.contracts.launch" in one for one in commands()))
+    kept = len([*home.rglob("part-*.safetensors")])
     monkeypatch.setenv("DATASTILL_PROCESSES", "2")
-    assert main(STAGE, arguments(digits, tmp_path / "out")) == 0
-    assert hashes(tmp_path / "out") == unbroken
-    assert json.loads((tmp_path / "out.run.json").read_text())["n_trained"] == 3
+    assert main(STAGE, arguments(digits, out)) == 0
+    assert hashes(out) == unbroken
+    assert json.loads((tmp_path / "out.run.json").read_text()).get("n_trained", 0) == 3 - kept
     assert not any(home.rglob(part(0)))
+
+
+def test_torchrun_and_a_cluster_at_once_are_refused(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DATASTILL_PROCESSES", "2")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "local")
+    assert main(STAGE, arguments(digits, tmp_path / "out")) == 2
+    assert "experts go to one of the two; unset one" in capsys.readouterr().err
 
 
 def test_torchrun_says_what_is_wrong(
