@@ -1,12 +1,15 @@
 """FF-G2M and GLNN against their teachers and the plain MLP: node classification on Cora, Citeseer and Pubmed.
 
     python -m benchmarks.node_students --data FOLDER [--datasets cora ...] [--teachers gcn ...] [--out FILE.json]
+    python -m benchmarks.node_students --out FILE.json    # trains nothing: averages and table of the cells that it has
 
 FOLDER holds Planetoid's raw files, with their public split. Settings are the published ones of each data set and
 teacher (param/best_parameters.json of github.com/LirongWu/FF-G2M, commit 2e07b1e), 5 seeds; GLNN takes the label weight
 of FF-G2M, as that code's ablation does. `--hidden-limit` cuts the hidden layers of teacher and students where a machine
 is too slow, and is then in the table. A cell is what `datastill train_node` trains with the same settings and seeds.
 The table gives the mean test accuracy in percent with half its 95 % interval over seeds; CPU seconds are the process's.
+Averages over cells are compared seed by seed, so that cells of another number of seeds are refused; cells of other
+limits of the hidden layer are mixed, and their widths are given. A claim is shown where its interval says so.
 """
 
 import argparse
@@ -20,8 +23,10 @@ from typing import Any, NamedTuple
 import torch
 
 from datagen.contracts.dataset import write_json
+from datagen.contracts.errors import DataError
 from datagen.contracts.node_graphs import read_node_graph
 from datagen.contracts.seeding import derive_seed
+from trainers.fresh_students import summary
 from trainers.methods.graph.ff_g2m import Config as FfG2m
 from trainers.methods.graph.ff_g2m import ff_g2m
 from trainers.methods.graph.glnn import Config as Glnn
@@ -55,12 +60,18 @@ PUBLISHED = {
 }
 COLUMNS = ("teacher", "baseline", "glnn", "ff_g2m")
 PARTS = ("low", "high")
+CLAIMS = {  # of the published ones: the first is above the second by more than so much
+    "ff_g2m_over_glnn": ("ff_g2m", "glnn", 0.0),
+    "glnn_over_baseline": ("glnn", "baseline", 0.0),
+    "ff_g2m_over_teacher": ("ff_g2m", "teacher", 0.0),
+    "ff_g2m_10_points_over_baseline": ("ff_g2m", "baseline", 0.1),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, print the table after each cell, write the JSON."""
+    """Train, print the table at the end, write the JSON after each cell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with Planetoid's raw files")
+    parser.add_argument("--data", type=Path, help="folder with Planetoid's raw files; without, nothing is trained")
     parser.add_argument("--datasets", nargs="+", default=["cora", "citeseer", "pubmed"])
     parser.add_argument("--teachers", nargs="+", default=["gcn", "sage", "gat"])
     parser.add_argument("--seeds", type=int, default=5)
@@ -73,14 +84,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells: dict[str, Any] = {}
     if options.out and options.out.exists():
         cells = json.loads(options.out.read_text())["cells"]
-    for dataset in options.datasets:
+    elif options.data is None:
+        parser.error("--data, or --out with a file that has cells")
+    check_seeds(cells, options.seeds)
+    for dataset in options.datasets if options.data else ():
         for teacher in options.teachers:
             cell = measure(options, dataset, teacher)
             cells[f"{dataset} {teacher}"] = cell
             print(f"{dataset} {teacher}: {json.dumps(cell)}", flush=True)
-            if options.out:
-                write_json(options.out, {"benchmark": "node_students", "cells": cells, "average": average(cells)})
+            write(options.out, cells)
+    write(options.out, cells)
     print("\n".join(table(cells)))
+
+
+def check_seeds(cells: Mapping[str, Mapping[str, Any]], seeds: int) -> None:
+    """Refuse to merge what cannot be compared seed by seed, before anything is trained.
+
+    Raises:
+        DataError: a cell has another number of seeds.
+    """
+    if other := {name: cell["settings"]["seeds"] for name, cell in cells.items() if cell["settings"]["seeds"] != seeds}:
+        raise DataError(f"--seeds is {seeds}, and there are cells of others: {other}; write to another file")
+
+
+def write(out: Path | None, cells: Mapping[str, Mapping[str, Any]]) -> None:
+    """The JSON, where one is wanted."""
+    if out:
+        write_json(out, {"benchmark": "node_students", "cells": cells, "average": average(cells)})
 
 
 def measure(options: argparse.Namespace, dataset: str, teacher: str) -> dict[str, Any]:
@@ -116,18 +146,26 @@ def measure(options: argparse.Namespace, dataset: str, teacher: str) -> dict[str
 
 
 def average(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Over the cells: mean accuracy by name, and which of the published claims hold for it.
+    """Over the cells, of the same seeds: accuracies by name, widths, differences by seed, and which claims are shown.
 
-    The claims: FF-G2M above GLNN, GLNN above the MLP, FF-G2M at least its teacher, and 10 points above the MLP.
+    The accuracy of seed i is the mean of seed i's over the cells; `differences` are those of seed i, whose intervals
+    say what other seeds may give, not what other data sets may. A claim is shown where the interval's low end is above
+    what it claims.
     """
-    mean = {name: sum(cell[name]["mean"] for cell in cells.values()) / len(cells) for name in COLUMNS}
+    by_seed = {name: [_mean(seed) for seed in zip(*(cell[name]["by_seed"] for cell in cells.values()), strict=True)]
+               for name in COLUMNS}  # fmt: skip
+    differences = {
+        claim: summary([one - other for one, other in zip(by_seed[first], by_seed[second], strict=True)])
+        for claim, (first, second, _) in CLAIMS.items()
+    }
+    widths = {name: [cell["settings"]["hidden"], cell["published_hidden"]] for name, cell in cells.items()}
     return {
         "cells": len(cells),
-        **{name: round(value, 4) for name, value in mean.items()},
-        "ff_g2m_over_glnn": mean["ff_g2m"] > mean["glnn"],
-        "glnn_over_baseline": mean["glnn"] > mean["baseline"],
-        "ff_g2m_at_least_teacher": mean["ff_g2m"] >= mean["teacher"],
-        "ff_g2m_10_points_over_baseline": mean["ff_g2m"] >= mean["baseline"] + 0.1,
+        "hidden_and_published": widths,
+        "cut_cells": sum(hidden != published for hidden, published in widths.values()),
+        **{name: round(_mean(by_seed[name]), 4) for name in COLUMNS},
+        "differences": differences,
+        "shown": {claim: differences[claim].get("low", -1.0) > least for claim, (_, _, least) in CLAIMS.items()},
     }
 
 
@@ -141,8 +179,17 @@ def table(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(f"{name:16}{shown:>12}{accuracies}{cell['cpu_s']:>10}")
     found = average(cells)
     lines.append(f"{'average':28}" + "".join(f"{100 * found[name]:>16.2f}" for name in COLUMNS))
-    lines += [f"{name.replace('_', ' ')}: {value}" for name, value in found.items() if isinstance(value, bool)]
+    lines.append(f"{found['cut_cells']} of {found['cells']} cells with fewer hidden units than published")
+    for claim, (_, _, least) in CLAIMS.items():
+        one = found["differences"][claim]
+        ends = f" [{100 * one['low']:+.2f}, {100 * one['high']:+.2f}]" if "low" in one else ""
+        shown = "shown" if found["shown"][claim] else "not shown"
+        lines.append(f"{claim.replace('_', ' ')}: {100 * one['mean']:+.2f}{ends} against {100 * least:.0f}: {shown}")
     return lines
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _percent(entry: Mapping[str, Any]) -> str:
