@@ -62,6 +62,7 @@ def test_sampling_draws_by_weight_for_each_student_once():
     share = np.mean(np.array(drawn) == 0)
     assert abs(share - 0.7) < 4 * np.sqrt(0.7 * 0.3 / 2000)
     assert [row.at for row in rows_of(graphs, "weight", 0)] == [0, 1, 2, 3]
+    assert [row.at for row in rows_of(weighted([3, 3, 3]), "sample", 0)] == [0, 1, 2], "real graphs, each once"
 
 
 def test_area_and_accuracy_by_hand():
@@ -70,15 +71,21 @@ def test_area_and_accuracy_by_hand():
     logits = [[1.0, 0.0], [0.0, 0.5], [0.0, 1.0], [0.0, 2.0]]  # no -1, yes .5, no 1, yes 2
     found = measures_of(Scores(graphs, logits), graphs)
     assert found == {"accuracy": 0.75, "auc": 0.75}
-    assert measures_of(Scores(graphs, logits), replace(graphs, labels=torch.zeros(4, dtype=torch.int64))).keys() == {
-        "accuracy"
-    }
+    of_one_class = measures_of(Scores(graphs, logits), replace(graphs, labels=torch.zeros(4, dtype=torch.int64)))
+    assert of_one_class is not None and of_one_class.keys() == {"accuracy"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_student_that_diverged_has_no_measures(value: float):
+    graphs = weighted([1, 1])
+    assert measures_of(Scores(graphs, [[0.0, 1.0], [value, 0.0]]), graphs) is None
 
 
 def test_large_logits_make_no_ties():
     """Probabilities in float32 would be 1 for both."""
     graphs = weighted([1, 1])
-    assert measures_of(Scores(graphs, [[0.0, 100.0], [0.0, 101.0]]), graphs)["auc"] == 1.0
+    found = measures_of(Scores(graphs, [[0.0, 100.0], [0.0, 101.0]]), graphs)
+    assert found is not None and found["auc"] == 1.0
 
 
 def test_the_defaults_are_the_published_settings():

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from condense.condensed_graphs import write_condensed_graphs
+from datagen.contracts.dataset import content_hash
 from datagen.contracts.graphs import GraphSet
 from datagen.contracts.stage import check_sections, main
 from tests.labelled_graphs import computation_trees, labelled_graphs, write_graphs
@@ -151,6 +152,45 @@ def test_what_cannot_be_done_is_said_in_one_line(files: Path, capsys: pytest.Cap
         errors = capsys.readouterr().err.strip().splitlines()
         assert says in errors[-1] and not [line for line in errors if "Traceback" in line]
         assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize("graphs", ["test", "made of the test"])
+def test_nobody_is_judged_on_what_was_learned(files: Path, graphs: str, capsys: pytest.CaptureFixture[str]):
+    trees = computation_trees(labelled_graphs(6), 2, degrees=True)
+    write_condensed_graphs(files / "made of the test", trees, {"inputs": {"graphs": content_hash(files / "test")}})
+    assert main(STAGE, arguments(files, files / "out", graphs=graphs)) == 3
+    assert "the training graphs are these, or were made of them; judge students on others" in capsys.readouterr().err
+
+
+def test_trees_must_be_as_deep_as_the_network(files: Path, capsys: pytest.CaptureFixture[str]):
+    trees = computation_trees(labelled_graphs(6), 1, degrees=True)
+    write_condensed_graphs(files / "shallow", trees, {"params": {"layers": 1}})
+    assert main(STAGE, arguments(files, files / "out", graphs="shallow")) == 3
+    assert "its trees are 1 deep, and the network has 2 layers; set layers=1" in capsys.readouterr().err
+    assert main(STAGE, arguments(files, files / "out", "layers=1", "seeds=1", "epochs=1", graphs="shallow")) == 0
+
+
+def test_a_set_without_degrees_is_said_to_be_inexact_for_gcn(files: Path, caplog: pytest.LogCaptureFixture):
+    write_condensed_graphs(files / "bare", computation_trees(labelled_graphs(6), 2, degrees=False), {})
+    for graphs, said in (("bare", True), ("trees", False), ("train", False)):
+        caplog.clear()
+        assert (
+            main(STAGE, arguments(files, files / f"of {graphs}", "net=gcn", "seeds=1", "epochs=1", graphs=graphs)) == 0
+        )
+        assert ("states no degrees" in caplog.text) == said
+
+
+def test_students_in_two_processes_on_graphs_without_edge_labels(files: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nothing waits for a gradient that does not come."""
+    bare = labelled_graphs(12)
+    write_graphs(files / "no edge labels", replace(bare, edge_labels=bare.edge_labels[:, :0]))
+    other = labelled_graphs(30, seed=1)
+    write_graphs(files / "others", replace(other, edge_labels=other.edge_labels[:, :0]))
+    monkeypatch.setenv("DATASTILL_PROCESSES", "2")
+    out = files / "out"
+    given = arguments(files, out, "seeds=1", "epochs=2", "batch_size=4", graphs="no edge labels", test="others")
+    assert main(STAGE, given) == 0
+    assert metrics_of(out)["n_steps"] == 6
 
 
 def test_the_params_file_is_checked_without_torch():
