@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.dataset import is_dataset, read_manifest
+from datagen.contracts.dataset import read_manifest
 from datagen.contracts.errors import DataError
+from trainers.made_of import made_of
 from trainers.protocol import WHOLE
 
 if TYPE_CHECKING:
@@ -132,14 +133,6 @@ def _runs(name: str, path: Path, run_metrics: Path | None, stage: str) -> list[d
             return []
         runs.append(json.loads(files[0].read_text()))
     return runs
-
-
-def made_of(path: Path) -> str | None:
-    """Hash of the images or graphs that a set was made of, as its manifest says; None where it says nothing."""
-    if not is_dataset(path):
-        return None
-    inputs = read_manifest(path).get("inputs", {})
-    return inputs.get("images") or inputs.get("graphs")
 
 
 def is_of_others(path: Path, hashes: Mapping[str, str], given: Mapping[str, Path], noun: str) -> bool:

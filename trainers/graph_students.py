@@ -19,6 +19,7 @@ from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
 from trainers.fresh_students import train_or_read, with_std, write_students
 from trainers.graph_steps import Network, Steps, drawn, fresh_net, loss_of, measures_of, rows_of
+from trainers.made_of import made_of
 from trainers.steps import loop_config
 
 STAGE = "train_graph"
@@ -67,7 +68,6 @@ def fit(section: Mapping[str, Any], graphs: str, test: str, checkpoints: str, ou
     from accelerate import PartialState
 
     from datagen.contracts.graphs import read_graphs
-    from trainers.evaluated import made_of
     from trainers.graph_batches import (
         NEEDS_DEGREES,
         as_learned,
