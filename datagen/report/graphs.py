@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datagen.contracts.dataset import is_dataset, iterate, read_manifest
+from datagen.contracts.dataset import iterate, read_manifest
 from datagen.contracts.errors import DataError
+from datagen.report.condensed import find_sets, written_by
 from datagen.report.markup import section, text
 from datagen.report.trees import DrawnTree, draw, rooted
 
@@ -32,27 +33,13 @@ def graph_sections(condensed: Path | None, evaluation: Path | None) -> str:
     Raises:
         DataError: either was written by another stage, or a set is cut short.
     """
-    sets = _find(condensed) if condensed else {}
+    sets = find_sets(condensed, "condense_graphs") if condensed else {}
     return "".join(
         (
             *(_trees(name, path) for name, path in sets.items()),
-            _comparison(_written_by(evaluation, "evaluate_graphs")["figures"]) if evaluation else "",
+            _comparison(written_by(evaluation, "evaluate_graphs")["figures"]) if evaluation else "",
         )
     )
-
-
-def _find(folder: Path) -> dict[str, Path]:
-    paths = [folder] if is_dataset(folder) else [path for path in sorted(folder.iterdir()) if is_dataset(path)]
-    for path in paths:
-        _written_by(path, "condense_graphs")
-    return {path.name: path for path in paths}
-
-
-def _written_by(dataset: Path, stage: str) -> Row:
-    manifest = read_manifest(dataset)
-    if manifest.get("stage") != stage:
-        raise DataError(f"{dataset}: expected what {stage} writes, found {manifest.get('stage', 'another folder')}")
-    return manifest
 
 
 def _trees(name: str, path: Path) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datagen.contracts.dataset import is_dataset, iterate, read_manifest
-from datagen.contracts.errors import DataError
+from datagen.contracts.dataset import iterate, read_manifest
 from datagen.report.charts import line_chart
+from datagen.report.condensed import find_sets, written_by
 from datagen.report.markup import css, percent, section, text
 
 MAX_IMAGES = 10  # of a class that are shown
@@ -29,27 +29,13 @@ def image_sections(condensed: Path | None, evaluation: Path | None) -> str:
     Raises:
         DataError: either was written by another stage.
     """
-    sets = _find(condensed) if condensed else {}
+    sets = find_sets(condensed, "condense_images") if condensed else {}
     return "".join(
         (
             *(_contact_sheet(name, path) for name, path in sets.items()),
-            _comparison(_written_by(evaluation, "evaluate_images")["figures"]) if evaluation else "",
+            _comparison(written_by(evaluation, "evaluate_images")["figures"]) if evaluation else "",
         )
     )
-
-
-def _find(folder: Path) -> dict[str, Path]:
-    paths = [folder] if is_dataset(folder) else [path for path in sorted(folder.iterdir()) if is_dataset(path)]
-    for path in paths:
-        _written_by(path, "condense_images")
-    return {path.name: path for path in paths}
-
-
-def _written_by(dataset: Path, stage: str) -> Row:
-    manifest = read_manifest(dataset)
-    if manifest.get("stage") != stage:
-        raise DataError(f"{dataset}: expected what {stage} writes, found {manifest.get('stage', 'another folder')}")
-    return manifest
 
 
 def _contact_sheet(name: str, path: Path) -> str:
