@@ -12,10 +12,8 @@ from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
 from datagen.contracts.graph_folders import GraphColumns
 from datagen.contracts.graphs import (
-    GraphRow,
     GraphSet,
     check_graph_classes,
-    graph_rows,
     graphs_of,
     iterate_graphs,
     joined,
@@ -23,18 +21,10 @@ from datagen.contracts.graphs import (
     read_graphs,
 )
 from datagen.contracts.records import Prompt
+from tests.labelled_graphs import write_graphs
 from tests.tiny_graphs import assert_same, graph_set, random_graphs
 
 TRIANGLE, PATH, POINT = (3, [(0, 1), (1, 2), (2, 0)]), (3, [(0, 1), (1, 2)]), (1, [])
-
-
-def write(out: Path, graphs: GraphSet) -> Path:
-    manifest = {"classes": list(graphs.classes), "columns": graphs.columns}
-    with DatasetWriter(out, GraphRow, manifest) as writer:
-        for row in graph_rows(graphs):
-            writer.read()
-            writer.write(row)
-    return out
 
 
 @pytest.mark.parametrize(
@@ -50,7 +40,7 @@ def write(out: Path, graphs: GraphSet) -> Path:
 )
 @pytest.mark.parametrize("n", [1, 3, 1000])
 def test_what_is_written_is_read_all_at_once_or_some_at_a_time(tmp_path: Path, graphs: GraphSet, n: int):
-    out = write(tmp_path / "out", graphs)
+    out = write_graphs(tmp_path / "out", graphs)
     assert_same(read_graphs(out), graphs)
     some = list(iterate_graphs(out, n))
     assert max(map(len, some)) <= n and len(some) >= len(graphs) / n
@@ -59,7 +49,7 @@ def test_what_is_written_is_read_all_at_once_or_some_at_a_time(tmp_path: Path, g
 
 def test_a_row_by_hand_as_other_readers_see_it(tmp_path: Path):
     graphs = graph_set([POINT, PATH], node_labels=[4, 5, 6, 7], edge_labels=[1, 0])
-    files = str(write(tmp_path / "out", graphs) / "part-*.parquet")
+    files = str(write_graphs(tmp_path / "out", graphs) / "part-*.parquet")
     rows: Any = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert rows[1] == {
         "id": "tiny-1", "label": 1, "n_nodes": 3, "sources": [0, 1, 1, 2], "targets": [1, 0, 2, 1],
@@ -132,4 +122,4 @@ def test_what_is_read_is_a_graph_set(tmp_path: Path):
     with pytest.raises(DataError, match="prompts: holds Prompt rows"):
         read_graphs(tmp_path / "prompts")
     with pytest.raises(DataError, match="empty: holds no graph"):
-        read_graphs(write(tmp_path / "empty", random_graphs(1, 0).take(np.zeros(0, np.int64))))
+        read_graphs(write_graphs(tmp_path / "empty", random_graphs(1, 0).take(np.zeros(0, np.int64))))
