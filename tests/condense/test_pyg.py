@@ -14,7 +14,7 @@ from condense.condensed_graphs import as_condensed, write_condensed_graphs
 from condense.pyg import open_graphs
 from datagen.contracts.errors import DataError
 from tests.condense.test_condensed_graphs import trees
-from tests.datagen.contracts.test_graphs import write
+from tests.labelled_graphs import write_graphs
 from tests.tiny_graphs import graph_set, random_graphs, write_tu
 
 
@@ -46,7 +46,7 @@ def test_real_graphs_are_those_of_pytorch_geometric(tmp_path: Path):
     graphs = random_graphs(20, 3)
     assert np.diff(graphs.edge_offsets)[-1], "PyTorch Geometric leaves out the last graphs where they have no edge"
     folder = write_tu(tmp_path, graphs)
-    write(tmp_path / "dataset", graphs)
+    write_graphs(tmp_path / "dataset", graphs)
     write_condensed_graphs(tmp_path / "coreset", as_condensed(graphs), {})
     wanted = TUDataset(str(tmp_path), "TINY")
     for path in (folder, tmp_path / "dataset", tmp_path / "coreset"):
@@ -62,13 +62,13 @@ def test_features_where_nodes_have_no_labels_and_where_they_have(tmp_path: Path)
     pair, values = [(2, [(0, 1)])], [[0.5], [2.0]]
     for name, labels in {"both": [3, 4], "features": None}.items():
         graphs = graph_set(pair, node_labels=labels, node_features=values, labels=[1])
-        (one,) = open_graphs(write(tmp_path / name, graphs))
+        (one,) = open_graphs(write_graphs(tmp_path / name, graphs))
         assert one.edge_attr is None
         if labels:
             assert one.x.tolist() == [[3], [4]] and one.features.tolist() == values
         else:
             assert one.x.tolist() == values and one.x.dtype == torch.float32 and "features" not in one
-    (bare,) = open_graphs(write(tmp_path / "bare", graph_set(pair, labels=[1])))
+    (bare,) = open_graphs(write_graphs(tmp_path / "bare", graph_set(pair, labels=[1])))
     assert bare.x is None and bare.num_nodes == 2
 
 

@@ -16,7 +16,7 @@ from datagen.contracts.dataset import content_hash, read_manifest
 from datagen.contracts.graphs import GraphSet, read_graphs
 from datagen.contracts.stage import main
 from tests.dask_processes import a_cluster
-from tests.datagen.contracts.test_graphs import write
+from tests.labelled_graphs import write_graphs
 from tests.tiny_graphs import assert_same, graph_set, random_graphs, write_tu
 
 STAR, PATH = (4, [(0, 1), (0, 2), (0, 3)]), (3, [(0, 1), (1, 2)])
@@ -67,7 +67,7 @@ def test_a_budget_is_kept_and_the_default_is_mirage(tmp_path: Path):
 
 def test_a_dataset_is_read_by_shards_to_the_same_set(tmp_path: Path):
     graphs = random_graphs(40, 0)
-    folder, dataset = write_tu(tmp_path, graphs), write(tmp_path / "dataset", graphs)
+    folder, dataset = write_tu(tmp_path, graphs), write_graphs(tmp_path / "dataset", graphs)
     for name, path in {"a": folder, "b": dataset}.items():
         assert condense(path, tmp_path / name, "layers=1", "thresholds=[3,3]") == 0
     a, b = (read_condensed_graphs(tmp_path / name) for name in "ab")
@@ -83,7 +83,7 @@ def test_workers_elsewhere_read_a_dataset_that_is_given_relative_to_here(
     """The bytes of the set, manifest included, are those of one process."""
     needs(module="distributed", remedy="pip install 'datastill[scale]'")
     monkeypatch.delenv(ADDRESS, raising=False)
-    write(tmp_path / "dataset", random_graphs(40, 0))
+    write_graphs(tmp_path / "dataset", random_graphs(40, 0))
     with a_cluster(tmp_path, 1) as cluster:
         monkeypatch.chdir(tmp_path)
         assert condense(Path("dataset"), Path("here"), "layers=1", "thresholds=[3,3]") == 0
@@ -95,7 +95,7 @@ def test_workers_elsewhere_read_a_dataset_that_is_given_relative_to_here(
 @pytest.mark.parametrize("method", ["at_random", "herding", "k_means"])
 def test_a_coreset_is_real_graphs_within_the_budget(tmp_path: Path, method: str):
     graphs = random_graphs(40, 0)
-    path = write(tmp_path / "graphs", graphs)
+    path = write_graphs(tmp_path / "graphs", graphs)
     assert condense(path, tmp_path / "out", f"method={method}", "byte_budget=300", "layers=2") == 0
     made, said = read_condensed_graphs(tmp_path / "out"), metrics(tmp_path / "out")
     numbers = np.array([int(id.removeprefix("tiny-")) for id in made.graphs.ids])
@@ -106,7 +106,7 @@ def test_a_coreset_is_real_graphs_within_the_budget(tmp_path: Path, method: str)
 
 
 def test_the_same_bytes_twice(tmp_path: Path):
-    path = write(tmp_path / "graphs", random_graphs(40, 0))
+    path = write_graphs(tmp_path / "graphs", random_graphs(40, 0))
     for name in ("a", "b"):
         assert condense(path, tmp_path / name, "method=k_means", "byte_budget=300") == 0
     assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b")
@@ -127,7 +127,7 @@ def with_features() -> GraphSet:
 def test_continuous_features_by_codes(tmp_path: Path, settings: list[str]):
     """Two codes: what is left of the variance is that of the noise, 0.02 / 3, in that of the whole."""
     graphs = with_features()
-    path = write(tmp_path / "graphs", graphs)
+    path = write_graphs(tmp_path / "graphs", graphs)
     assert condense(path, tmp_path / "out", "layers=1", "quantise=2", *settings) == 0
     said, made = metrics(tmp_path / "out"), read_condensed_graphs(tmp_path / "out")
     values = graphs.node_features[:, 0].astype(float)
@@ -142,9 +142,9 @@ def test_continuous_features_by_codes(tmp_path: Path, settings: list[str]):
 
 
 def test_features_that_are_left_out(tmp_path: Path):
-    path = write(tmp_path / "graphs", with_features())
+    path = write_graphs(tmp_path / "graphs", with_features())
     assert condense(path, tmp_path / "out", "layers=1", "thresholds=[3,4]", "node_features=none") == 0
-    assert condense(write(tmp_path / "bare", GRAPHS), tmp_path / "plain", "layers=1", "thresholds=[3,4]") == 0
+    assert condense(write_graphs(tmp_path / "bare", GRAPHS), tmp_path / "plain", "layers=1", "thresholds=[3,4]") == 0
     assert_same(read_graphs(tmp_path / "out"), read_graphs(tmp_path / "plain"))
 
 
@@ -164,7 +164,7 @@ def test_features_that_are_left_out(tmp_path: Path):
     ],
 )
 def test_params_that_cannot_be(tmp_path: Path, settings: list[str], said: str, capsys: pytest.CaptureFixture[str]):
-    path = write(tmp_path / "graphs", with_features())
+    path = write_graphs(tmp_path / "graphs", with_features())
     assert condense(path, tmp_path / "out", *settings) == 2
     assert said.replace("GRAPHS", str(path)) in capsys.readouterr().err and not (tmp_path / "out").exists()
 
@@ -172,13 +172,13 @@ def test_params_that_cannot_be(tmp_path: Path, settings: list[str], said: str, c
 def test_graphs_that_cannot_be_condensed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     one_class = graph_set([PATH, PATH], node_labels=[0] * 6, labels=[1, 1])
     for settings in (["byte_budget=99"], ["method=at_random", "byte_budget=99"]):
-        assert condense(write(tmp_path / "one", one_class), tmp_path / "out", *settings) == 3
+        assert condense(write_graphs(tmp_path / "one", one_class), tmp_path / "out", *settings) == 3
         assert "one: class 'class 0' has no graph; condense a part that has every class" in capsys.readouterr().err
     alone = graph_set([PATH], node_labels=[0] * 3, labels=[0])
-    assert condense(write(tmp_path / "alone", alone), tmp_path / "out", "byte_budget=99") == 3
+    assert condense(write_graphs(tmp_path / "alone", alone), tmp_path / "out", "byte_budget=99") == 3
     assert "alone: has 1 classes; a student needs two or more" in capsys.readouterr().err
     bare = graph_set([PATH, PATH])
-    assert condense(write(tmp_path / "bare", bare), tmp_path / "out", "quantise=2", "byte_budget=99") == 2
+    assert condense(write_graphs(tmp_path / "bare", bare), tmp_path / "out", "quantise=2", "byte_budget=99") == 2
     assert "quantise: nodes of" in capsys.readouterr().err
     assert condense(tmp_path / "bare", tmp_path / "out", "byte_budget=99") == 3
     assert "nodes have no discrete labels" in capsys.readouterr().err
