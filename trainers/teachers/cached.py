@@ -4,34 +4,17 @@ Axes: N learned tokens, sequence after sequence as in `Batch.labels`; E entries 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from datagen.backends.transformers_models import Example, tokenizer_hash
 from datagen.contracts.errors import DataError
 from datagen.contracts.signal_columns import Floats, Ints, SignalRow, hash_tokens
 from datagen.contracts.tensors import TokenSignals
-
-
-@dataclass(frozen=True, slots=True)
-class SparseLogProbs:
-    """Estimates of a teacher's distributions at temperature 1. Ids of a token differ, but for padding.
-
-    Attributes:
-        ids: (N, E) int64; 0 where `log_weights` is -inf.
-        log_weights: (N, E) float64: a token's log-prob where it is known, and for a drawn token the log of a weight
-            whose mean over draws is its probability; -inf is padding.
-        log_tail: (N,) float64: log mass of all tokens that are no entries; -inf where the entries stand for everything.
-    """
-
-    ids: Tensor
-    log_weights: Tensor
-    log_tail: Tensor
+from trainers.signals import SparseLogProbs
 
 
 class CachedTeacher:
@@ -79,7 +62,11 @@ class CachedTeacher:
             start += len(found)
         tails = [row.signal.log_tail if not row.signal.n_draws else np.full(len(row.tokens), -np.inf) for row in rows]
         return SparseLogProbs(
-            torch.from_numpy(tokens), torch.from_numpy(log_weights), torch.from_numpy(np.concatenate(tails))
+            torch.from_numpy(tokens),
+            torch.from_numpy(log_weights),
+            torch.from_numpy(np.concatenate(tails)),
+            draws=self._signals.layout.n_draws > 0,
+            vocabulary=self._signals.layout.vocabulary,
         )
 
     def _checked(self, id: str, example: Example) -> SignalRow:

@@ -15,7 +15,8 @@ from datagen.contracts.stage import main
 from datagen.stages.teacher_signals import STAGE
 from tests.oracles import forward_kl
 from trainers.batches import collate, completion_logits
-from trainers.teachers.cached import CachedTeacher, SparseLogProbs
+from trainers.signals import SparseLogProbs
+from trainers.teachers.cached import CachedTeacher
 
 ENDS = frozenset({1})
 OPTIONS = {"topk": "k=20", "sampled": "n_draws=6", "hybrid": "k=4 n_draws=5"}
