@@ -3,7 +3,7 @@
 A loss gives a sum and a count for a micro-batch. The loop adds both over the micro-batches of a step and over the
 processes, and divides the gradient once, so a step is the same for any split of its rows. Order and noise derive from
 (seed, epoch, step), so a run that was killed ends where an unbroken one ends: bit for bit on the CPU, for one number
-of threads and processes.
+of threads and processes. What changes rows, loss or length on the way (`renew`, `state`, `judge`) is a part of that.
 
 Optimiser: AdamW, Loshchilov, Hutter. Decoupled Weight Decay Regularization. 2017. arXiv:1711.05101; Adam, Kingma, Ba.
 2014. arXiv:1412.6980; or SGD with momentum, Sutskever et al. On the importance of initialization and momentum in deep
@@ -16,6 +16,7 @@ the momentum starts anew at the step, here it goes on).
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import math
@@ -24,16 +25,17 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, interval_s
-from datagen.contracts.errors import MissingError, ParamsError
+from datagen.contracts.errors import DataError, MissingError, ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
+from trainers import judged
 
 if TYPE_CHECKING:  # a stage reads Config without torch
     import torch
@@ -44,6 +46,7 @@ if TYPE_CHECKING:  # a stage reads Config without torch
 Row = TypeVar("Row", bound=Sized)
 Schedule = Literal["constant", "linear", "cosine", "step"]
 TRACKERS = ("trackio", "wandb", "mlflow")
+_NAMED = 10  # rows that an error names
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +58,14 @@ class Config(Params):
     once, and no result depends on it but by rounding. `warmup_share` is the share of the steps during which the rate
     rises to `learning_rate`. `precision` bfloat16 is autocast over float32 weights. `n_threads` counts on the CPU only,
     where rounding depends on it. `momentum` is of sgd; the others have their own. A gradient longer than
-    `max_gradient_norm` is cut to it, null leaves every gradient as it is.
+    `max_gradient_norm` is cut to it, null leaves every gradient as it is. `steps` says how many steps there are,
+    whatever `epochs` says: as many epochs as they need. A judge is asked after every `judge_every` steps and after the
+    last, 0 asks none; after `patience` judgements in a row without a better one training ends, null never ends it.
+    `non_finite` stop ends training at a loss or gradient that is no number, go_on leaves that to the caller.
     """
 
     epochs: int = Field(3, ge=1)
-    max_steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1, json_schema_extra={"unless_default": True})
     batch_size: int = Field(16, ge=1)
     micro_batch_tokens: int = Field(2048, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -72,6 +78,9 @@ class Config(Params):
     seed: int = 0
     optimizer: Literal["adamw", "sgd", "adam"] = Field("adamw", json_schema_extra={"unless_default": True})
     momentum: float = Field(0.0, ge=0, lt=1, json_schema_extra={"unless_default": True})
+    judge_every: int = Field(0, ge=0, json_schema_extra={"unless_default": True})
+    patience: int | None = Field(None, ge=1, json_schema_extra={"unless_default": True})
+    non_finite: Literal["stop", "go_on"] = Field("stop", json_schema_extra={"unless_default": True})
 
     @field_validator("momentum")
     @classmethod
@@ -79,6 +88,58 @@ class Config(Params):
         if value and (optimizer := info.data.get("optimizer", "sgd")) != "sgd":
             raise ValueError(f"{optimizer} has momentum of its own; set optimizer=sgd, or leave momentum out")
         return value
+
+    @field_validator("patience")
+    @classmethod
+    def _is_of_judgements(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("judge_every"):
+            raise ValueError("nobody judges; set judge_every, or leave patience out")
+        return value
+
+
+class State(Protocol):
+    """What a loss keeps from step to step, such as the share of the teacher in TAID. It is in the checkpoints."""
+
+    def update(self, loss: float, step: int, n_steps: int) -> Mapping[str, float]:
+        """Told once after each update of the weights, the same in every process; what it returns is in the record.
+
+        Args:
+            loss: mean of the step over all micro-batches and processes.
+            step: that was taken, from 0.
+            n_steps: of the training.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers, texts, tensors, and lists and dicts of them."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go on from what `state_dict` gave."""
+        ...
+
+
+@runtime_checkable
+class FirstPass(Protocol):
+    """A State that looks at a step's rows before their loss is computed, such as for a mean over the batch."""
+
+    def begin(
+        self,
+        network: "torch.nn.Module",
+        micro_batches: "Sequence[tuple[Sequence[Any], float]]",
+        reduce: "Callable[[torch.Tensor], torch.Tensor]",
+        device: "torch.device",
+    ) -> None:
+        """Called without gradients before each step; the noise of the step starts anew afterwards.
+
+        Args:
+            network: as the loss gets it.
+            micro_batches: of this process, each with its weight; at weight 0 rows only go along, so that each process
+                makes as many passes.
+            reduce: sums a tensor over the processes.
+            device: likewise.
+        """
+        ...
 
 
 def train(
@@ -88,6 +149,10 @@ def train(
     config: Config,
     checkpoints: Checkpoints,
     advance: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    *,
+    state: State | None = None,
+    renew: "Callable[[torch.nn.Module, Sequence[Row], int], Sequence[Row]] | None" = None,
+    judge: "Callable[[torch.nn.Module], float] | None" = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place, from the last checkpoint where there is one.
 
@@ -98,50 +163,83 @@ def train(
         config: of the loop.
         checkpoints: of this training and no other.
         advance: called after every step with its record.
+        state: of the loss, told of every step. One that is a `FirstPass` sees the rows before.
+        renew: what to learn from in place of a step's rows, of the network, the rows and the step from 0. Called in
+            every process with all rows of the step, without gradients, in eval mode, and must return the same in each;
+            its noise is of the seed and the step.
+        judge: of the network, without gradients, in eval mode and in every process, of which the first's answer
+            counts; lower is better. The weights that it judged best are those that `model` has in the end.
 
     Returns:
         A record a step: step from 1, epoch from 0, loss (mean before the update), learning_rate, gradient_norm (before
-        clipping) and count (of what the loss is a mean over).
+        clipping), count (of what the loss is a mean over), what `state` says, and `judged` where the judge was asked.
+
+    Raises:
+        DataError: a loss, a gradient or a judgement is no finite number; names the step and its rows, by their `id`
+            where they have one and else by their place. The state before that step is kept as a checkpoint.
     """
     import torch
 
     if device_type() == "cpu":
         torch.set_num_threads(config.n_threads)
+    if not rows or (config.judge_every and judge is None):
+        raise ValueError("judge_every is set, and there is no judge" if rows else "no row to learn from")
     accelerator = _accelerator(config)
     network, prepared = accelerator.prepare(model.train(), _optimizer(model, config))
     optimizer = prepared.optimizer  # the wrapper looks for packages at every step
-    records = _resume(accelerator, checkpoints)
+    records = _resume(accelerator, checkpoints, state)
     plan = list(_steps(config, len(rows)))
     for record in records:
         _track(accelerator, record)
         advance(record)
     saved = time.monotonic()
     for step, (epoch, chosen) in enumerate(plan[len(records) :], start=len(records)):
-        _seed_noise(derive_seed(config.seed, "noise", step, accelerator.process_index))
+        if judged.is_enough(records, config.patience):
+            break
+        noise = derive_seed(config.seed, "noise", step, accelerator.process_index)
         rate = config.learning_rate * rate_factor(step, len(plan), config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = [rows[i] for i in chosen]
-        mean, norm, count = _step(accelerator, network, optimizer, batch, loss, config)
+        batch: Sequence[Row] = [rows[i] for i in chosen]
+        if renew is not None:
+            _seed_noise(derive_seed(config.seed, "renew", step))
+            with judged.at_rest(network):
+                batch = renew(model, batch, step)
+        mean, norm, count, suspects = _step(accelerator, network, optimizer, batch, loss, config, state, noise)
+        if suspects:
+            _save(accelerator, checkpoints, records, state)
+            named = _named(suspects, dict(zip(map(id, batch), chosen, strict=False)))
+            what = f"loss is {mean}" if not math.isfinite(mean) else f"gradient's norm is {norm}"
+            raise DataError(
+                f"step {step + 1}: the {what}, on rows {named}; the state before it is kept in {checkpoints.folder}; "
+                "lower learning_rate, or leave out what cannot be learned"
+            )
         record = {
             "step": step + 1, "epoch": epoch, "loss": mean, "learning_rate": rate, "gradient_norm": norm, "count": count
         }  # fmt: skip
+        if state is not None:
+            record.update(state.update(mean, step, len(plan)))
+        if judge is not None and config.judge_every and ((step + 1) % config.judge_every == 0 or step + 1 == len(plan)):
+            record["judged"] = judged.ask(accelerator, network, model, judge, step)
         records.append(record)
+        if "judged" in record and judged.best(records) == step + 1:
+            judged.keep(accelerator, network, checkpoints, step + 1)
         _track(accelerator, record)
         advance(record)
         if step + 1 < len(plan) and _is_due(accelerator, saved):
-            _save(accelerator, checkpoints, records)
+            _save(accelerator, checkpoints, records, state)
             saved = time.monotonic()
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # the model's own forward, without autocast
+    if (best := judged.best(records)) is not None and best < len(records):
+        judged.restore(model, checkpoints, best)
     return records
 
 
 def n_steps(config: Config, n_rows: int) -> int:
     """Optimiser steps that training on `n_rows` takes; the last step of an epoch may be smaller."""
-    steps = config.epochs * math.ceil(n_rows / config.batch_size)
-    return min(steps, config.max_steps or steps)
+    return config.steps or config.epochs * math.ceil(n_rows / config.batch_size)
 
 
 def rate_factor(step: int, n_steps: int, config: Config) -> float:
@@ -186,7 +284,7 @@ def _cut(by_length: Sequence[Row], max_tokens: int) -> list[list[Row]]:
 def _steps(config: Config, n_rows: int) -> Iterator[tuple[int, list[int]]]:
     """(epoch, row positions) of every step; each epoch has an order of its own."""
     left = n_steps(config, n_rows)
-    for epoch in range(config.epochs):
+    for epoch in itertools.count():
         order = list(range(n_rows))
         random.Random(derive_seed(config.seed, "order", epoch)).shuffle(order)
         for start in range(0, n_rows, config.batch_size):
@@ -221,6 +319,18 @@ def _optimizer(model: "torch.nn.Module", config: Config) -> "torch.optim.Optimiz
             )
 
 
+class _Outcome(NamedTuple):
+    """Of one step: mean loss, gradient norm, count; and the rows to suspect, of which there are none unless it failed.
+
+    A step that failed changed no weight.
+    """
+
+    mean: float
+    norm: float
+    count: int
+    suspects: Sequence[Any]
+
+
 def _step(
     accelerator: "Accelerator",
     network: Any,
@@ -228,20 +338,30 @@ def _step(
     rows: Sequence[Any],
     loss: Callable[..., Any],
     config: Config,
-) -> tuple[float, float, int]:
-    """Mean loss, gradient norm and count of one update."""
+    state: State | None,
+    noise: int,
+) -> _Outcome:
+    """One update; `noise` is this process's seed."""
     import torch
 
     mine = micro_batches(rows, config.micro_batch_tokens, accelerator.num_processes)[accelerator.process_index]
-    totals = torch.zeros(2, dtype=torch.float64, device=accelerator.device)  # sum, count
-    for i, micro_batch in enumerate(mine):
-        # Sharded networks need every process in every pass, so one without rows goes along at weight 0.
-        part = loss(network, micro_batch or rows[:1], accelerator.device)
-        weight = 1.0 if micro_batch else 0.0
-        totals += weight * torch.stack([part.sum.detach().double(), part.n.double()])
+    # Sharded networks need every process in every pass, so one without rows goes along at weight 0.
+    weighted = [(micro_batch or rows[:1], 1.0 if micro_batch else 0.0) for micro_batch in mine]
+    if isinstance(state, FirstPass):
+        _seed_noise(noise)
+        with torch.no_grad():
+            state.begin(network, weighted, lambda one: cast("Any", accelerator.reduce(one, "sum")), accelerator.device)
+    _seed_noise(noise)
+    parts: list[torch.Tensor] = []  # sum and count of each micro-batch
+    for i, (micro_batch, weight) in enumerate(weighted):
+        part = loss(network, micro_batch, accelerator.device)
+        parts.append(weight * torch.stack([part.sum.detach().double(), part.n.double()]))
         synchronise = i == len(mine) - 1
         with contextlib.nullcontext() if synchronise else accelerator.no_sync(network):
             accelerator.backward(weight * part.sum)
+    totals = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+    for part in parts:
+        totals += part
     totals = cast("torch.Tensor", accelerator.reduce(totals, reduction="sum"))
     loss_sum, count = totals.tolist()
     if not count:
@@ -250,10 +370,35 @@ def _step(
         if parameter.grad is not None:
             parameter.grad.mul_(accelerator.num_processes / count)  # processes' gradients come as their mean
     longest = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
-    norm = cast("torch.Tensor", accelerator.clip_grad_norm_(network.parameters(), longest))
-    optimizer.step()
+    norm = float(cast("torch.Tensor", accelerator.clip_grad_norm_(network.parameters(), longest)))
+    suspects: Sequence[Any] = ()
+    if config.non_finite == "stop" and not (math.isfinite(loss_sum) and math.isfinite(norm)):
+        mine = [
+            row
+            for (micro_batch, weight), part in zip(weighted, parts, strict=True)
+            for row in micro_batch
+            if weight and not part.isfinite().all()
+        ]
+        suspects = _of_all(mine, rows) or rows
+    else:
+        optimizer.step()
     optimizer.zero_grad()
-    return loss_sum / count, float(norm), int(count)
+    return _Outcome(loss_sum / count, norm, int(count), suspects)
+
+
+def _of_all(mine: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
+    """A step's rows that are among those of any process."""
+    from accelerate.utils import gather_object
+
+    places = {id(row): place for place, row in enumerate(rows)}
+    return [rows[place] for place in sorted(gather_object([places[id(row)] for row in mine]))]
+
+
+def _named(rows: Sequence[Any], places: Mapping[int, int]) -> str:
+    """Rows by their `id`, or by their place in the data, of which `places` tells for each object."""
+    names = [repr(getattr(row, "id", None) or places.get(id(row), "?")) for row in rows]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _accelerator(config: Config) -> "Accelerator":
@@ -282,7 +427,8 @@ def _accelerator(config: Config) -> "Accelerator":
 
 def _track(accelerator: "Accelerator", record: Mapping[str, Any]) -> None:
     """Tell the tracker of a step, of those before the checkpoint too: a run that goes on is a new one to it."""
-    accelerator.log({name: record[name] for name in ("loss", "learning_rate", "gradient_norm")}, step=record["step"])
+    told = {name: value for name, value in record.items() if name not in ("step", "epoch", "count")}
+    accelerator.log(told, step=record["step"])
 
 
 def find_tracker() -> str:
@@ -310,24 +456,36 @@ def _is_due(accelerator: "Accelerator", saved: float) -> bool:
     return bool(due)
 
 
-def _save(accelerator: "Accelerator", checkpoints: Checkpoints, records: Sequence[Mapping[str, Any]]) -> None:
+def _save(
+    accelerator: "Accelerator", checkpoints: Checkpoints, records: Sequence[Mapping[str, Any]], state: State | None
+) -> None:
+    import torch
+
     if accelerator.is_main_process:
         checkpoints.begin()
         (checkpoints.writing / "records.json").write_text(json.dumps(records))
+        if state is not None:
+            torch.save(state.state_dict(), checkpoints.writing / "state.pt")
     accelerator.wait_for_everyone()
     accelerator.save_state(str(checkpoints.writing))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         checkpoints.commit(len(records))
+        if (best := judged.best(records)) is not None:
+            checkpoints.remove_before(best)
     accelerator.wait_for_everyone()
 
 
-def _resume(accelerator: "Accelerator", checkpoints: Checkpoints) -> list[dict[str, Any]]:
+def _resume(accelerator: "Accelerator", checkpoints: Checkpoints, state: State | None) -> list[dict[str, Any]]:
     """Load the last checkpoint; the records of the steps that it holds."""
+    import torch
+
     latest = checkpoints.latest()
     if latest is None:
         return []
     accelerator.load_state(str(latest))
+    if state is not None:
+        state.load_state_dict(torch.load(latest / "state.pt", weights_only=True))
     records = json.loads((latest / "records.json").read_text())
     log.info("goes on after step %d, from its checkpoint", len(records))
     return records

@@ -60,7 +60,7 @@ def loop_config(steps: RowSteps, n_rows: int, learning_rate: float, seed: int, *
     batch_size = math.ceil(n_rows / n_batches)
     return loop.Config(
         epochs=math.ceil(n_steps / n_batches),
-        max_steps=n_steps,
+        steps=n_steps,
         batch_size=batch_size,
         micro_batch_tokens=batch_size,
         learning_rate=learning_rate,
@@ -73,4 +73,5 @@ def loop_config(steps: RowSteps, n_rows: int, learning_rate: float, seed: int, *
         precision=steps.precision,
         n_threads=steps.n_threads,
         seed=seed,
+        non_finite="go_on",  # who trains such students says what one that diverged means
     )

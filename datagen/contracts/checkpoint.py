@@ -3,8 +3,10 @@
     HOME/checkpoints/KEY/
         lock              held by the training process
         step-00000120/    complete, as it was written under another name first
+        best-00000080.pt  where a judge found the weights of a step best
 
-KEY is a hash of what determines the result. Only the last checkpoint is kept, and none after the model is in place.
+KEY is a hash of what determines the result. Only the last checkpoint is kept, with the best weights that it knows of,
+and nothing after the model is in place.
 """
 
 import fcntl
@@ -111,12 +113,24 @@ class Checkpoints:
             if old != done:
                 self._remove(old)
 
+    def best(self, step: int) -> Path:
+        """Where the weights after `step` are kept, if they are the best."""
+        return self.folder / f"best-{step:08d}.pt"
+
+    def remove_before(self, step: int) -> None:
+        """Remove the best weights of earlier steps; a checkpoint that knows of these is in place."""
+        for worse in self.folder.glob("best-*.pt"):
+            if worse.name < self.best(step).name:
+                worse.unlink()
+
     def clear(self) -> None:
         """Remove them all: the finished model is in place."""
         for left in (self.writing, self._removing):
             shutil.rmtree(left, ignore_errors=True)
         for done in self.folder.glob("step-*"):
             self._remove(done)
+        for best in self.folder.glob("best-*.pt"):
+            best.unlink()
 
     @property
     def _removing(self) -> Path:

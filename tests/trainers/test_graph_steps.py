@@ -94,7 +94,7 @@ def test_the_defaults_are_the_published_settings():
     network, steps = parts[Network], parts[Steps]
     assert (network.hidden, network.layers, network.dropout, network.pool) == (128, 3, 0.6, "sum")
     config = loop_config(steps, 1210, 1e-3, 0, n_steps=3800)
-    assert (config.optimizer, config.weight_decay, config.schedule, config.max_steps) == (
+    assert (config.optimizer, config.weight_decay, config.schedule, config.steps) == (
         "adam",
         0.01,
         "constant",

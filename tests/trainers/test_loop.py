@@ -184,8 +184,8 @@ def test_schedules_by_hand(schedule: Any, expected: list[float]):
 def test_numbers_of_steps_by_hand():
     """10 rows in threes are 4 steps an epoch."""
     assert n_steps(config(epochs=3, batch_size=3), 10) == 12
-    assert n_steps(config(epochs=3, batch_size=3, max_steps=5), 10) == 5
-    assert n_steps(config(epochs=3, batch_size=3, max_steps=50), 10) == 12
+    assert n_steps(config(epochs=3, batch_size=3, steps=5), 10) == 5
+    assert n_steps(config(epochs=3, batch_size=3, steps=50), 10) == 50
 
 
 def test_a_checkpoint_in_the_middle_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

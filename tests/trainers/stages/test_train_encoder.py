@@ -162,7 +162,7 @@ def test_another_taxonomy_gets_a_new_head_on_the_trained_body(
     first, same, other = tmp_path / "first", tmp_path / "same", tmp_path / "other"
     assert main(STAGE, arguments(encoder, rows, first)) == 0
     assert metrics_of(first)["head"] == "new"
-    still = ("max_steps=1", "learning_rate=1e-30", "weight_decay=0")
+    still = ("steps=1", "learning_rate=1e-30", "weight_decay=0")
     assert main(STAGE, arguments(first, rows, same, *still)) == 0
     assert metrics_of(same)["head"] == "kept"
     before, kept = (load_file(folder / "model.safetensors") for folder in (first, same))
@@ -266,7 +266,7 @@ def test_the_sentence_encoder_of_the_package_is_the_default(rows: Path, tmp_path
 
     assert Config.model_fields["model"].default == EMBEDDED
     out = tmp_path / "student"
-    still = ("max_steps=1", "learning_rate=1e-30", "weight_decay=0")
+    still = ("steps=1", "learning_rate=1e-30", "weight_decay=0")
     assert main(STAGE, arguments(Path(EMBEDDED), rows, out, *still)) == 0
     student = AutoModelForSequenceClassification.from_pretrained(out)
     packaged = load_file(resolve_encoder(EMBEDDED).folder / "model.safetensors")

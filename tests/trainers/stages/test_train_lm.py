@@ -114,7 +114,7 @@ def test_dropped_rows_are_in_the_folder_and_in_the_counts(tiny: Path, traces: Pa
     rows = traces.read_text()
     traces.write_text(rows + rows.splitlines()[0].replace('"row-0"', '"twin"') + "\n")
     out = tmp_path / "student"
-    assert main(STAGE, arguments(tiny, traces, out, "max_steps=1")) == 0
+    assert main(STAGE, arguments(tiny, traces, out, "steps=1")) == 0
     metrics = json.loads(out.with_suffix(".json").read_text())
     assert metrics["rows"] == {"in": 13, "out": 12, "rejected": 1}
     assert pl.read_parquet(out / "rejections.parquet").rows() == [
