@@ -9,12 +9,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from trainers import protocol_bench
 from trainers.comparison_figures import best_of
-from trainers.protocol import Arm, Cell, Outcome, Regime
-from trainers.protocol_bench import STANDARD, Positions
+from trainers.kept_outcomes import Positions
+from trainers.protocol import STANDARD, Arm, Cell, Outcome, Regime
 
-AnyBench = Any  # `protocol_bench.Bench`, or `graph_bench.Bench` where the kind is that module
+AnyBench = Any  # `image_bench.Bench`, or `graph_bench.Bench` where the kind is that module
 Place = tuple[str, str, str]  # arm, regime, net
 
 
@@ -91,7 +90,7 @@ def compare(
     kept: Path,
     advance: Callable[[Cell, int], None],
     *,
-    kind: Kind = protocol_bench,
+    kind: Kind,
     measure: Literal["accuracy", "auc"] = "accuracy",
 ) -> Comparison:
     """Train every arm's students.

@@ -8,18 +8,25 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.dataset import read_manifest
+from datagen.contracts.checkpoint import code_hash
+from datagen.contracts.dataset import content_hash, read_manifest
 from datagen.contracts.errors import DataError
+from datagen.contracts.stage import PACKAGES, Run
 from trainers.made_of import made_of
-from trainers.protocol import WHOLE
+from trainers.protocol import WHOLE, Cell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from trainers.comparison import Comparison, Kind
+
+_CODE = Path(__file__).parents[1]
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +123,34 @@ def add_joules(entries: Mapping[str, dict[str, Any]], joules: Mapping[str, float
     for name, entry in entries.items():
         if (used := joules[name]) is not None:
             entry["condensing_joules"] = used
+
+
+def facts_of(run: Run, packages: Sequence[str]) -> dict[str, Any]:
+    """What a finished cell depends on: section, inputs but for `run_metrics`, code, device, versions of `packages`."""
+    inputs = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
+    return {
+        "stage": run.name,
+        "section": run.params.values(),
+        "inputs": inputs,
+        "code": code_hash(*(_CODE / package for package in PACKAGES)),
+        **{package: version(package) for package in packages},
+        "device": device_type(),
+    }
+
+
+def compare_shown(
+    run: Run, bench: Any, counts: Mapping[str, Mapping[str, int]], kept: Path, kind: "Kind", **measure: Any
+) -> "Comparison":
+    """`comparison.compare`, with its progress shown."""
+    from trainers.comparison import compare
+
+    with run.progress(None, "arms") as bar:
+
+        def advance(cell: Cell, left: int) -> None:
+            regime = f", {cell.regime} labels" if len(bench.config.regimes) > 1 else ""
+            bar.advance(1, note=f"{cell.arm.name}{regime}, {cell.net}; {left} left")
+
+        return compare(bench, counts, kept, advance, kind=kind, **measure)
 
 
 def _runs(name: str, path: Path, run_metrics: Path | None, stage: str) -> list[dict[str, Any]]:

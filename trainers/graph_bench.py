@@ -31,9 +31,8 @@ from trainers.graph_batches import GraphTensors, as_learned, columns_of, tensors
 from trainers.graph_nets.opening import GraphNetwork
 from trainers.graph_protocol import Config
 from trainers.graph_steps import Measure, Network, Steps, drawn, fresh_net, loss_of, measures_of, rows_of
-from trainers.kept_outcomes import Student, at_best_rate
-from trainers.protocol import WHOLE, Arm, Cell, Outcome
-from trainers.protocol_bench import STANDARD, Positions
+from trainers.kept_outcomes import Positions, Student, at_best_rate
+from trainers.protocol import STANDARD, WHOLE, Arm, Cell, Outcome
 from trainers.steps import loop_config
 
 log = logging.getLogger(__name__)

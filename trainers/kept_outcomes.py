@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from datagen.contracts.cluster import map_chunks
 from trainers.protocol import Cell, Outcome
+
+Positions = NDArray[np.int64]
+"""A coreset: where its rows stand in the training set."""
 
 _STORED = ("learning_rate", "accuracy", "validation", "seconds", "auc", "weights")
 

@@ -20,7 +20,8 @@ from trainers.comparison_figures import (
     standing,
 )
 from trainers.fresh_students import summary
-from trainers.protocol import RANDOM, WHOLE, Config, Outcome
+from trainers.image_protocol import Config
+from trainers.protocol import RANDOM, WHOLE, Outcome
 
 if TYPE_CHECKING:
     from trainers.graph_protocol import Config as GraphConfig

@@ -10,10 +10,12 @@ import pytest
 from condense.condensed import CondensedSet
 from condense.pixels.transform import fit_transform
 from tests.tiny_images import tiny_images
+from trainers import image_bench
 from trainers.comparison import Comparison, compare
+from trainers.image_bench import Bench, open_bench
+from trainers.image_protocol import Config, parse
 from trainers.image_steps import Steps, real_set
-from trainers.protocol import Cell, Config, parse
-from trainers.protocol_bench import STANDARD, Bench, open_bench
+from trainers.protocol import STANDARD, Cell
 
 NETS = ["mlp:8", "mlp1:8", "mlp3:8"]
 
@@ -42,7 +44,7 @@ def bytes_of(n_images: int) -> dict[str, int]:
 def run(one: Bench, counts: dict[str, dict[str, int]]) -> tuple[Comparison, list[Cell]]:
     trained: list[Cell] = []
     with tempfile.TemporaryDirectory() as kept:
-        return compare(one, counts, Path(kept), lambda cell, left: trained.append(cell)), trained
+        return compare(one, counts, Path(kept), lambda cell, left: trained.append(cell), kind=image_bench), trained
 
 
 def everything(signal: int = 100) -> CondensedSet:

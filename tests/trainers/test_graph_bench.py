@@ -15,8 +15,7 @@ from trainers.comparison import compare
 from trainers.graph_bench import Bench, choose, coreset_arm, open_bench, set_of, sizes_of, train_cell, whole_arm
 from trainers.graph_protocol import Config, parse
 from trainers.graph_steps import Network, Steps
-from trainers.protocol import Arm, Cell
-from trainers.protocol_bench import STANDARD
+from trainers.protocol import STANDARD, Arm, Cell
 
 
 @pytest.fixture(autouse=True)

@@ -8,25 +8,22 @@ seeds alone. Parts of which one is another are refused, and graphs that two shar
 
 import json
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
-from datagen.contracts.stage import PACKAGES, Run, Stage, main
+from datagen.contracts.stage import Run, Stage, main
 from trainers.graph_protocol import Config, GraphStudentScore, parse, scores
 from trainers.graph_steps import Network, Steps, check_geometric
-from trainers.protocol import Cell
 from trainers.students import check_before_training
 
 if TYPE_CHECKING:
     from condense.condensed_graphs import CondensedGraphs
     from datagen.contracts.graphs import GraphSet
 
-_CODE = Path(__file__).parents[2]
 PARTS = ("train", "validation", "test")
 SEEDS_OF_CONDENSING = 1  # a set is one draw of its method
 
@@ -40,12 +37,13 @@ def run(run: Run) -> dict[str, Any]:
     from condense.condensed_graphs import count_bytes, is_condensed_graphs
     from datagen.contracts.graphs import check_graph_classes, read_graphs
     from trainers import graph_bench
-    from trainers.comparison import compare
     from trainers.evaluated import (
         add_joules,
+        compare_shown,
         condensing_joules,
         condensing_seconds,
         count_shared,
+        facts_of,
         find_arms,
         hashes_of,
         is_of_others,
@@ -74,28 +72,14 @@ def run(run: Run) -> dict[str, Any]:
         for name, one in condensed.items():
             warn_without_degrees(one, name)
     counts = {name: count_bytes(one) for name, one in condensed.items()}
-    content = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
+    facts = facts_of(run, ("torch", "torch_geometric"))
     times = run.inputs.get("run_metrics")
-    of_others = {name: is_of_others(path, content, run.inputs, "graphs") for name, path in paths.items()}
+    of_others = {name: is_of_others(path, facts["inputs"], run.inputs, "graphs") for name, path in paths.items()}
     seconds = {name: condensing_seconds(name, path, times, "condense_graphs") for name, path in paths.items()}
     joules = {name: condensing_joules(name, path, times, "condense_graphs") for name, path in paths.items()}
     bench = graph_bench.open_bench(config, network, steps, train, graphs["validation"], graphs["test"], condensed)
-    facts = {
-        "stage": run.name,
-        "section": run.params.values(),
-        "inputs": content,
-        "code": code_hash(*(_CODE / package for package in PACKAGES)),
-        "torch": version("torch"),
-        "torch_geometric": version("torch_geometric"),
-        "device": device_type(),
-    }
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
-        with run.progress(None, "arms") as bar:
-
-            def advance(cell: Cell, left: int) -> None:
-                bar.advance(1, note=f"{cell.arm.name}, {cell.net}; {left} left")
-
-            found = compare(bench, counts, checkpoints.folder, advance, kind=graph_bench, measure=bench.measure)
+        found = compare_shown(run, bench, counts, checkpoints.folder, graph_bench, measure=bench.measure)
         arms = {outcome.cell.arm.name: outcome.cell.arm for outcome in found.outcomes.values()}
         sizes = {name: graph_bench.sizes_of(arm, bench, found.chosen) for name, arm in arms.items()}
         labels: list[int] = graphs["test"].labels.tolist()
@@ -109,7 +93,7 @@ def run(run: Run) -> dict[str, Any]:
         manifest = {
             "stage": run.name,
             "params": run.params.values(),
-            "inputs": content,
+            "inputs": facts["inputs"],
             "classes": list(train.classes),
             "seeds_of_condensing": SEEDS_OF_CONDENSING,
             "figures": stated,

@@ -8,27 +8,22 @@ seeds alone. Test images among those that are trained or chosen on are refused, 
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
-from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
+from datagen.contracts.dataset import DatasetWriter, read_manifest
 from datagen.contracts.errors import DataError
-from datagen.contracts.stage import PACKAGES, Run, Stage, main
+from datagen.contracts.stage import Run, Stage, main
+from trainers.image_protocol import Config, StudentScore, check_nets, parse, scores
 from trainers.image_steps import Steps
-from trainers.protocol import Cell, Config, StudentScore, check_nets, parse, scores
 from trainers.students import check_before_training
 
 if TYPE_CHECKING:
     from condense.condensed import CondensedSet
     from datagen.contracts.images import ImageSet
-    from trainers.comparison import Comparison
-    from trainers.protocol_bench import Bench
 
-_CODE = Path(__file__).parents[2]
 PARTS = ("train", "validation", "test")
 SEEDS_OF_CONDENSING = 1  # a set is one draw of its method
 
@@ -41,17 +36,19 @@ def run(run: Run) -> dict[str, Any]:
     from condense.condensed import is_condensed
     from condense.nets.opening import open_net
     from datagen.contracts.images import check_classes, read_images
+    from trainers import image_bench
     from trainers.evaluated import (
         add_joules,
+        compare_shown,
         condensing_joules,
         condensing_seconds,
         count_shared,
+        facts_of,
         find_arms,
         hashes_of,
         is_of_others,
     )
     from trainers.image_students import check_fits
-    from trainers.protocol_bench import open_bench
     from trainers.protocol_figures import figures, plot_rows, with_seconds
 
     config, steps = run.params[Config], run.params[Steps]
@@ -71,22 +68,14 @@ def run(run: Run) -> dict[str, Any]:
     paths = find_arms(run.inputs["condensed"], config.coresets, is_condensed)
     condensed = {name: _read_arm(path, train, config) for name, path in paths.items()}
     counts = {name: read_manifest(path)["bytes"] for name, path in paths.items()}
-    content = {name: content_hash(path) for name, path in sorted(run.inputs.items()) if name != "run_metrics"}
-    of_others = {name: is_of_others(path, content, run.inputs, "images") for name, path in paths.items()}
+    facts = facts_of(run, ("torch",))
+    of_others = {name: is_of_others(path, facts["inputs"], run.inputs, "images") for name, path in paths.items()}
     times = run.inputs.get("run_metrics")
     seconds = {name: condensing_seconds(name, path, times, "condense_images") for name, path in paths.items()}
     joules = {name: condensing_joules(name, path, times, "condense_images") for name, path in paths.items()}
-    bench = open_bench(config, steps, images["train"], images["validation"], images["test"], condensed)
-    facts = {
-        "stage": run.name,
-        "section": run.params.values(),
-        "inputs": content,
-        "code": code_hash(*(_CODE / package for package in PACKAGES)),
-        "torch": version("torch"),
-        "device": device_type(),
-    }
+    bench = image_bench.open_bench(config, steps, images["train"], images["validation"], images["test"], condensed)
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
-        found = _compare(run, bench, counts, checkpoints.folder)
+        found = compare_shown(run, bench, counts, checkpoints.folder, image_bench)
         labels: list[int] = images["test"].labels.tolist()
         stated = figures(found, config, chance=max(Counter(labels).values()) / len(labels))
         for name, entry in stated["condensed"].items():
@@ -112,17 +101,6 @@ def run(run: Run) -> dict[str, Any]:
     timed = with_seconds(stated, found, config, seconds)
     add_joules(timed["condensed"], joules)
     return timed | {"rows": writer.rows, **lengths}
-
-
-def _compare(run: Run, bench: "Bench", counts: Mapping[str, Mapping[str, int]], kept: Path) -> "Comparison":
-    from trainers.comparison import compare
-
-    with run.progress(None, "arms") as bar:
-
-        def advance(cell: Cell, left: int) -> None:
-            bar.advance(1, note=f"{cell.arm.name}, {cell.regime} labels, {cell.net}; {left} left")
-
-        return compare(bench, counts, kept, advance)
 
 
 def _read_arm(path: Path, train: "ImageSet", config: Config) -> "CondensedSet":

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from datagen.contracts.errors import ParamsError
-from trainers.protocol import Config, check_nets, parse
+from trainers.image_protocol import Config, check_nets, parse
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The arms of the evaluation and their students; what is compared and how is told in `trainers.protocol`.
+"""The arms of the evaluation and their students; what is compared and how is told in `trainers.image_protocol`.
 
 A set's bytes are all that is stored of it (condense/condensed.py): pixels, labels, soft labels, step size, transform.
 A coreset gets as many real images of 8 bits a value as the same bytes pay for, after its own transform, with the labels
@@ -30,6 +30,7 @@ from datagen.contracts.images import ImageSet
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import load_method
 from trainers import kept_outcomes, loop
+from trainers.image_protocol import Config
 from trainers.image_steps import (
     Steps,
     accuracy,
@@ -40,12 +41,10 @@ from trainers.image_steps import (
     on_device,
     real_set,
 )
-from trainers.kept_outcomes import Student, at_best_rate
-from trainers.protocol import WHOLE, Arm, Cell, Config, Outcome, Regime
+from trainers.kept_outcomes import Positions, Student, at_best_rate
+from trainers.protocol import STANDARD, WHOLE, Arm, Cell, Outcome, Regime
 from trainers.steps import Position
 
-STANDARD = "standard"  # the name of the training images' own transform
-Positions = NDArray[np.int64]
 Weights = Mapping[str, torch.Tensor]
 
 

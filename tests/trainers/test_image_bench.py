@@ -20,10 +20,8 @@ from datagen.contracts.cluster import fingerprint
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.stage import PACKAGES
 from tests.tiny_images import tiny_images
-from trainers import protocol_bench
-from trainers.image_steps import Steps, real_set
-from trainers.protocol import Arm, Cell, Config, parse
-from trainers.protocol_bench import (
+from trainers import image_bench
+from trainers.image_bench import (
     STANDARD,
     Bench,
     choose,
@@ -39,6 +37,9 @@ from trainers.protocol_bench import (
     whole_arm,
     with_teachers,
 )
+from trainers.image_protocol import Config, parse
+from trainers.image_steps import Steps, real_set
+from trainers.protocol import Arm, Cell
 
 NET = "mlp:8"
 
@@ -207,7 +208,7 @@ def test_workers_of_another_trainers_are_told_apart(tmp_path: Path):
     """A cell is trained by code of trainers; oracle: a copy of the packages, the same and with one line more."""
     for package in PACKAGES:
         copied = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(Path(protocol_bench.__file__).parents[1] / package, tmp_path / package, ignore=copied)
+        shutil.copytree(Path(image_bench.__file__).parents[1] / package, tmp_path / package, ignore=copied)
     program = "from datagen.contracts.cluster import fingerprint; print(fingerprint())"
 
     def told() -> str:
@@ -217,7 +218,7 @@ def test_workers_of_another_trainers_are_told_apart(tmp_path: Path):
         ).stdout.strip()  # fmt: skip
 
     assert told() == fingerprint()
-    with (tmp_path / "trainers" / "protocol_bench.py").open("a") as file:
+    with (tmp_path / "trainers" / "image_bench.py").open("a") as file:
         file.write("# another\n")
     assert told() != fingerprint()
 
