@@ -1,16 +1,20 @@
-"""Batches of token sequences: padding, completion mask, logits.
+"""Batches of token sequences: padding or packing, completion mask, logits.
 
-Axes: B sequences, T tokens.
+Axes: B rows, T tokens. A row is one sequence, or of a packed batch several, each of which sees itself alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
 from datagen.backends.transformers_models import Example
+from datagen.contracts.errors import MissingError
+from trainers.loop import Layout
+from trainers.packing import packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +25,18 @@ class Batch:
         tokens: (B, T) int64.
         attention_mask: (B, T) int64, 1 on tokens, 0 on padding.
         learned: (B, T) bool, True where the next token is learned.
+        position_ids: of a packed batch (B, T) int64, from 0 in each sequence and 0 on padding.
     """
 
     tokens: Tensor
     attention_mask: Tensor
     learned: Tensor
+    position_ids: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`."""
-        return Batch(self.tokens.to(device), self.attention_mask.to(device), self.learned.to(device))
+        position_ids = None if self.position_ids is None else self.position_ids.to(device)
+        return Batch(self.tokens.to(device), self.attention_mask.to(device), self.learned.to(device), position_ids)
 
     @property
     def labels(self) -> Tensor:
@@ -50,6 +57,66 @@ def collate(examples: Sequence[Example]) -> Batch:
     return Batch(tokens, attention_mask, learned)
 
 
+def arrange(examples: Sequence[Example], layout: Layout) -> tuple[list[Example], Batch]:
+    """Examples in the order in which the batch holds them, as its `labels` follow it, and the batch."""
+    if layout == "padded":
+        return list(examples), collate(examples)
+    return pack(examples)
+
+
+def pack(examples: Sequence[Example]) -> tuple[list[Example], Batch]:
+    """Sequences side by side in few rows, at least 95 % of whose slots hold tokens; padding is token 0.
+
+    Returns:
+        The examples row after row, and the batch.
+    """
+    rows = [[examples[i] for i in row] for row in packed([len(example) for example in examples])]
+    shape = (len(rows), max(sum(map(len, row)) for row in rows))
+    tokens, attention_mask, position_ids = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
+    learned = torch.zeros(shape, dtype=torch.bool)
+    for at, row in enumerate(rows):
+        start = 0
+        for example in row:
+            end = start + len(example)
+            tokens[at, start:end] = torch.tensor(example.tokens)
+            attention_mask[at, start:end] = 1
+            position_ids[at, start:end] = torch.arange(len(example))
+            learned[at, start + example.n_prompt_tokens - 1 : end - 1] = True
+            start = end
+    return [example for row in rows for example in row], Batch(tokens, attention_mask, learned, position_ids)
+
+
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """What transformers' models take of a batch.
+
+    Of a packed one they get no mask: where positions start anew they let no token see one before, padding neither.
+    """
+    if batch.position_ids is None:
+        return {"input_ids": batch.tokens, "attention_mask": batch.attention_mask, "use_cache": False}
+    return {"input_ids": batch.tokens, "position_ids": batch.position_ids, "use_cache": False}
+
+
+def check_packing(network: nn.Module, vocabulary: int) -> None:
+    """Look whether a network keeps packed sequences apart, on two short ones.
+
+    Args:
+        network: one of transformers' language models.
+        vocabulary: tokens that it knows.
+
+    Raises:
+        MissingError: it does not, as one whose state runs on from token to token.
+    """
+    device = next(network.parameters()).device
+    sequences = [Example([(7 * i + 3 * at + 1) % vocabulary for i in range(5 + at)], 1) for at in range(2)]
+    together, batch = pack(sequences)
+    with torch.no_grad():
+        logits = network(**model_inputs(batch.to(device))).logits[batch.attention_mask.bool().to(device)]
+        alone = [network(**model_inputs(collate([one]).to(device))).logits[0] for one in together]
+    wanted = torch.cat(alone)
+    if not (logits - wanted).abs().max() <= 1e-3 * (wanted.abs().max() + 1e-6):
+        raise MissingError(f"{type(network).__name__} mixes sequences that stand in one row; set layout=padded")
+
+
 def completion_logits(network: nn.Module, batch: Batch) -> Tensor:
     """(batch.learned.sum(), V): the logits before each learned token, those of no other position computed.
 
@@ -58,6 +125,8 @@ def completion_logits(network: nn.Module, batch: Batch) -> Tensor:
     without: sharded networks need as many passes in each.
     """
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if batch.position_ids is not None:
+        return network(**model_inputs(batch), logits_to_keep=batch.learned).logits
     n_shared = 0 if several else n_shared_tokens(batch)
     cache = None
     if n_shared:

@@ -20,22 +20,22 @@ import itertools
 import json
 import logging
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, interval_s
-from datagen.contracts.errors import DataError, MissingError, ParamsError
-from datagen.contracts.home import home
+from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
 from trainers import judged
+from trainers.packing import LEAST_USED
+from trainers.tracking import find_tracker, start_tracker, track
 
 if TYPE_CHECKING:  # a stage reads Config without torch
     import torch
@@ -44,8 +44,8 @@ if TYPE_CHECKING:  # a stage reads Config without torch
     from trainers.objectives import SumCount
 
 Row = TypeVar("Row", bound=Sized)
+Layout = Literal["padded", "packed"]
 Schedule = Literal["constant", "linear", "cosine", "step"]
-TRACKERS = ("trackio", "wandb", "mlflow")
 _NAMED = 10  # rows that an error names
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ class Config(Params):
     `max_gradient_norm` is cut to it, null leaves every gradient as it is. `steps` says how many steps there are,
     whatever `epochs` says: as many epochs as they need. A judge is asked after every `judge_every` steps and after the
     last, 0 asks none; after `patience` judgements in a row without a better one training ends, null never ends it.
-    `non_finite` stop ends training at a loss or gradient that is no number, go_on leaves that to the caller.
+    `layout` packed puts sequences side by side in rows rather than one in each, so that few slots are padding; a loss
+    that it is for must lay them out so too (`trainers.batches.arrange`). `non_finite` stop ends training at a loss or
+    gradient that is no number, go_on leaves that to the caller.
     """
 
     epochs: int = Field(3, ge=1)
@@ -80,6 +82,7 @@ class Config(Params):
     momentum: float = Field(0.0, ge=0, lt=1, json_schema_extra={"unless_default": True})
     judge_every: int = Field(0, ge=0, json_schema_extra={"unless_default": True})
     patience: int | None = Field(None, ge=1, json_schema_extra={"unless_default": True})
+    layout: Layout = Field("padded", json_schema_extra={"unless_default": True})
     non_finite: Literal["stop", "go_on"] = Field("stop", json_schema_extra={"unless_default": True})
 
     @field_validator("momentum")
@@ -190,7 +193,7 @@ def train(
     records = _resume(accelerator, checkpoints, state)
     plan = list(_steps(config, len(rows)))
     for record in records:
-        _track(accelerator, record)
+        track(accelerator, record)
         advance(record)
     saved = time.monotonic()
     for step, (epoch, chosen) in enumerate(plan[len(records) :], start=len(records)):
@@ -205,17 +208,19 @@ def train(
             _seed_noise(derive_seed(config.seed, "renew", step))
             with judged.at_rest(network):
                 batch = renew(model, batch, step)
-        mean, norm, count, suspects = _step(accelerator, network, optimizer, batch, loss, config, state, noise)
-        if suspects:
+        done = _step(accelerator, network, optimizer, batch, loss, config, state, noise)
+        mean, norm = done.loss, done.norm
+        if done.suspects:
             _save(accelerator, checkpoints, records, state)
-            named = _named(suspects, dict(zip(map(id, batch), chosen, strict=False)))
+            named = _named(done.suspects, dict(zip(map(id, batch), chosen, strict=False)))
             what = f"loss is {mean}" if not math.isfinite(mean) else f"gradient's norm is {norm}"
             raise DataError(
                 f"step {step + 1}: the {what}, on rows {named}; the state before it is kept in {checkpoints.folder}; "
                 "lower learning_rate, or leave out what cannot be learned"
             )
         record = {
-            "step": step + 1, "epoch": epoch, "loss": mean, "learning_rate": rate, "gradient_norm": norm, "count": count
+            "step": step + 1, "epoch": epoch, "loss": mean, "learning_rate": rate, "gradient_norm": norm,
+            "count": done.count,
         }  # fmt: skip
         if state is not None:
             record.update(state.update(mean, step, len(plan)))
@@ -224,7 +229,7 @@ def train(
         records.append(record)
         if "judged" in record and judged.best(records) == step + 1:
             judged.keep(accelerator, network, checkpoints, step + 1)
-        _track(accelerator, record)
+        track(accelerator, record)
         advance(record)
         if step + 1 < len(plan) and _is_due(accelerator, saved):
             _save(accelerator, checkpoints, records, state)
@@ -259,22 +264,31 @@ def rate_factor(step: int, n_steps: int, config: Config) -> float:
             return 1.0 if remaining > 0.5 else 0.1
 
 
-def micro_batches(rows: Sequence[Row], max_tokens: int, n_processes: int) -> list[list[list[Row]]]:
+def micro_batches(
+    rows: Sequence[Row], max_tokens: int, n_processes: int, layout: Layout = "padded"
+) -> list[list[list[Row]]]:
     """A step's rows, cut for each process into as many micro-batches as for every other.
 
-    Rows of similar length come together. A process that has no row left for a micro-batch gets an empty one.
+    Rows of similar length come together; packed ones fill what `max_tokens` leaves beside the padding. A process that
+    has no row left for a micro-batch gets an empty one.
     """
     by_length = sorted(rows, key=len, reverse=True)
-    cut = [_cut(by_length[process::n_processes], max_tokens) for process in range(n_processes)]
+    cut = [_cut(by_length[process::n_processes], max_tokens, layout) for process in range(n_processes)]
     n_most = max(map(len, cut))
     return [mine + [[]] * (n_most - len(mine)) for mine in cut]
 
 
-def _cut(by_length: Sequence[Row], max_tokens: int) -> list[list[Row]]:
-    """Longest first, so the first row of a micro-batch says how wide it is."""
+def _cut(by_length: Sequence[Row], max_tokens: int, layout: Layout) -> list[list[Row]]:
+    """Longest first, so the first row of a padded micro-batch says how wide it is."""
+
+    def has_room(part: Sequence[Row], row: Row) -> bool:
+        if layout == "packed":
+            return sum(map(len, part)) + len(row) <= LEAST_USED * max_tokens
+        return (len(part) + 1) * len(part[0]) <= max_tokens
+
     cut: list[list[Row]] = []
     for row in by_length:
-        if cut and (len(cut[-1]) + 1) * len(cut[-1][0]) <= max_tokens:
+        if cut and has_room(cut[-1], row):
             cut[-1].append(row)
         else:
             cut.append([row])
@@ -319,13 +333,14 @@ def _optimizer(model: "torch.nn.Module", config: Config) -> "torch.optim.Optimiz
             )
 
 
-class _Outcome(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Outcome:
     """Of one step: mean loss, gradient norm, count; and the rows to suspect, of which there are none unless it failed.
 
     A step that failed changed no weight.
     """
 
-    mean: float
+    loss: float
     norm: float
     count: int
     suspects: Sequence[Any]
@@ -344,7 +359,8 @@ def _step(
     """One update; `noise` is this process's seed."""
     import torch
 
-    mine = micro_batches(rows, config.micro_batch_tokens, accelerator.num_processes)[accelerator.process_index]
+    cut = micro_batches(rows, config.micro_batch_tokens, accelerator.num_processes, config.layout)
+    mine = cut[accelerator.process_index]
     # Sharded networks need every process in every pass, so one without rows goes along at weight 0.
     weighted = [(micro_batch or rows[:1], 1.0 if micro_batch else 0.0) for micro_batch in mine]
     if isinstance(state, FirstPass):
@@ -373,25 +389,25 @@ def _step(
     norm = float(cast("torch.Tensor", accelerator.clip_grad_norm_(network.parameters(), longest)))
     suspects: Sequence[Any] = ()
     if config.non_finite == "stop" and not (math.isfinite(loss_sum) and math.isfinite(norm)):
-        mine = [
+        failed = [
             row
             for (micro_batch, weight), part in zip(weighted, parts, strict=True)
             for row in micro_batch
             if weight and not part.isfinite().all()
         ]
-        suspects = _of_all(mine, rows) or rows
+        suspects = _of_all(failed, rows) or rows
     else:
         optimizer.step()
     optimizer.zero_grad()
     return _Outcome(loss_sum / count, norm, int(count), suspects)
 
 
-def _of_all(mine: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
+def _of_all(failed: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
     """A step's rows that are among those of any process."""
     from accelerate.utils import gather_object
 
     places = {id(row): place for place, row in enumerate(rows)}
-    return [rows[place] for place in sorted(gather_object([places[id(row)] for row in mine]))]
+    return [rows[place] for place in sorted(gather_object([places[id(row)] for row in failed]))]
 
 
 def _named(rows: Sequence[Any], places: Mapping[int, int]) -> str:
@@ -410,40 +426,8 @@ def _accelerator(config: Config) -> "Accelerator":
         mixed_precision="bf16" if config.precision == "bfloat16" else "no",
         log_with=None if tracker == "none" else tracker,
     )
-    if tracker != "none":
-        folder = home() / "trackers"
-        offline = {
-            "TRACKIO_DIR": folder / "trackio",
-            "WANDB_MODE": "offline",
-            "WANDB_DIR": folder,
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, value in offline.items():
-            os.environ.setdefault(name, str(value))
-        accelerator.init_trackers("datastill", config.model_dump(mode="json"))
+    start_tracker(accelerator, config.model_dump(mode="json"))
     return accelerator
-
-
-def _track(accelerator: "Accelerator", record: Mapping[str, Any]) -> None:
-    """Tell the tracker of a step, of those before the checkpoint too: a run that goes on is a new one to it."""
-    told = {name: value for name, value in record.items() if name not in ("step", "epoch", "count")}
-    accelerator.log(told, step=record["step"])
-
-
-def find_tracker() -> str:
-    """`$DATASTILL_REPORT_TO`: `none`, the default, or a tracker, which then keeps its files under the home folder.
-
-    Raises:
-        ParamsError: it names no tracker.
-        MissingError: the tracker's package is not installed.
-    """
-    name = os.environ.get("DATASTILL_REPORT_TO") or "none"
-    if name != "none" and name not in TRACKERS:
-        raise ParamsError(f"$DATASTILL_REPORT_TO: expected none, {', '.join(TRACKERS)} (got {name!r})")
-    if name != "none" and find_spec(name) is None:
-        raise MissingError(f"$DATASTILL_REPORT_TO is {name}, which is not installed: `pip install {name}`, or unset it")
-    return name
 
 
 def _is_due(accelerator: "Accelerator", saved: float) -> bool:

@@ -25,7 +25,8 @@ from datagen.contracts.records import Rejection, to_row
 from datagen.contracts.stage import Progress, Run
 from trainers import loop
 from trainers.device import check_device, check_packages
-from trainers.loop import Row, find_tracker
+from trainers.loop import Row
+from trainers.tracking import find_tracker
 
 if TYPE_CHECKING:  # a stage reads a Config without torch
     import torch

@@ -1,8 +1,5 @@
-import dataclasses
 import math
-import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +10,11 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from datagen.contracts.checkpoint import Checkpoints
-from datagen.contracts.errors import MissingError, ParamsError
+from datagen.contracts.errors import ParamsError
 from datagen.contracts.params import validate
-from trainers.loop import Config, find_tracker, micro_batches, n_steps, rate_factor, train
+from tests.regression import ROWS, Points, config, line, squares
+from trainers.loop import Config, micro_batches, n_steps, rate_factor, train
 from trainers.objectives import SumCount
-
-
-@dataclasses.dataclass(frozen=True)
-class Points:
-    """Regression targets; as many tokens as points, so that rows weigh differently."""
-
-    x: list[float]
-    y: list[float]
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-ROWS = [Points([0.1 * (i + j) for j in range(1 + i % 4)], [0.3 * i - j for j in range(1 + i % 4)]) for i in range(10)]
-
-
-def squares(network: torch.nn.Module, rows: Sequence[Points], device: torch.device) -> SumCount:
-    x = torch.tensor([v for row in rows for v in row.x], dtype=torch.float64, device=device)[:, None]
-    y = torch.tensor([v for row in rows for v in row.y], dtype=torch.float64, device=device)[:, None]
-    return SumCount((network(x) - y).square().sum(), torch.tensor(len(x)))
-
-
-def line(a: float = 0.0, b: float = 0.0) -> Any:
-    network = torch.nn.Linear(1, 1, dtype=torch.float64)
-    torch.nn.init.constant_(network.weight, a)
-    torch.nn.init.constant_(network.bias, b)
-    return network
-
-
-def config(**more: Any) -> Config:
-    return Config(**{"n_threads": 1, "batch_size": 10, "epochs": 1, "max_gradient_norm": 1e9, **more})
 
 
 def test_a_step_is_adamw_on_the_mean_over_all_points(tmp_path: Path):
@@ -221,40 +188,3 @@ def test_a_step_that_teaches_nothing_is_refused(tmp_path: Path):
 
     with pytest.raises(ValueError, match="without anything to learn from"):
         train(line(), ROWS, nothing, config(), Checkpoints(tmp_path))
-
-
-def test_trackers_that_cannot_serve_are_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DATASTILL_REPORT_TO", "tensorbored")
-    with pytest.raises(ParamsError, match="expected none, trackio, wandb, mlflow"):
-        find_tracker()
-    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
-    monkeypatch.setenv("DATASTILL_REPORT_TO", "wandb")
-    with pytest.raises(MissingError, match="pip install wandb"):
-        find_tracker()
-
-
-def test_a_tracker_is_told_of_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]):
-    """Oracle: the run that goes on, as MLflow's own client reads it from its files."""
-    needs(module="mlflow", remedy="pip install 'datastill[trackers]'")
-    mlflow: Any = import_module("mlflow")
-    monkeypatch.setenv("DATASTILL_CHECKPOINT_S", "0")
-    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DATASTILL_REPORT_TO", "mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-
-    def stop(record: Any) -> None:
-        if record["step"] == 3:
-            raise KeyboardInterrupt
-
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    with pytest.raises(KeyboardInterrupt):
-        train(line(), ROWS, squares, config(epochs=4), checkpoints, stop)
-    mlflow.end_run("KILLED")
-    records = train(line(), ROWS, squares, config(epochs=4), checkpoints)
-    client = mlflow.MlflowClient()
-    (experiment,) = client.search_experiments(filter_string="name = 'datastill'")
-    (run,) = client.search_runs([experiment.experiment_id], filter_string="attributes.status = 'FINISHED'")
-    history = sorted(client.get_metric_history(run.info.run_id, "loss"), key=lambda metric: metric.step)
-    assert [(metric.step, metric.value) for metric in history] == [(r["step"], approx(r["loss"])) for r in records]
-    assert [metric.step for metric in history] == [1, 2, 3, 4]
