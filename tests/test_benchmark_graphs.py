@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.graphs import cell, main, nets_apart
+from benchmarks.graphs import cell, main, nets_apart, show_costs
 
 
 def scores(low: float, high: float, **others: Any) -> dict[str, Any]:
@@ -35,3 +35,17 @@ def test_a_cell_of_the_table():
 def test_a_set_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]):
     main(["--sets", "NCI1"])
     assert "NCI1: left out, as there is no tu/NCI1; name the folder" in capsys.readouterr().out
+
+
+def test_what_a_set_costs(capsys: pytest.CaptureFixture[str]):
+    """50 of 1,000 bytes; students of it take 2 s in the mean, of everything 6 s."""
+    whole = {"bytes": 1000, "nets": {"gin": {"seconds": 4.0}, "gcn": {"seconds": 8.0}}}
+    ours = {
+        "bytes": 50, "condensing_seconds": 9.0, "worth": {"against_everything": {"n_students": 3}},
+        "nets": {"gin": {"seconds": 1.0}, "gcn": {"seconds": 3.0}},
+    }  # fmt: skip
+    never = ours | {"worth": {"against_everything": {"n_students": None}}}
+    show_costs({"NCI1-50": {"whole": whole, "condensed": {"ours": ours, "paper": never}}})
+    _, _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == "NCI1-50 ours 0 2 50 5.00% 9.0 s 2.0 s 6.0 s 3 students".split()
+    assert second.endswith("never")
