@@ -28,9 +28,9 @@ class Example:
 
 
 class TemplateError(ValueError):
-    """The chat template refuses the messages, or gives another prompt with the answer than without it.
+    """The chat template refuses the messages, gives another prompt with the answer than without it, or hides its start.
 
-    The latter says that what is learned is never asked.
+    The second says that what is learned is never asked, the third that the answer is not what is learned.
     """
 
 
@@ -75,19 +75,26 @@ def encode(trace: Trace, tokenizer: Any, end_tokens: frozenset[int]) -> Example:
         end_tokens: any of them ends a turn.
 
     Raises:
-        TemplateError: the template refuses the messages, as there are none or of a role that it does not know; or the
-            prompt's tokens are not a prefix of the whole conversation's.
+        TemplateError: the template refuses the messages, as there are none or of a role that it does not know; the
+            prompt's tokens are not a prefix of the whole conversation's; or what follows the prompt does not hold the
+            answer, but for white space around it, as of a template that cuts thoughts out of answers.
     """
     messages = [template_message(message) for message in trace.prompt.messages]
     answer: dict[str, Any] = {"role": "assistant", "content": trace.completion}
     if trace.reasoning:
         answer["reasoning_content"] = trace.reasoning
     tools = json.loads(trace.prompt.tools) if trace.prompt.tools else None
-    prompt = chat_tokens(tokenizer, messages, tools, add_generation_prompt=True)
-    whole = chat_tokens(tokenizer, [*messages, answer], tools, add_generation_prompt=False)
+    prompt_text = _chat_text(tokenizer, messages, tools, add_generation_prompt=True)
+    whole_text = _chat_text(tokenizer, [*messages, answer], tools, add_generation_prompt=False)
+    prompt, whole = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt_text, whole_text))
     n_prompt = len(prompt)
-    if whole[:n_prompt] != prompt:
+    if whole[:n_prompt] != prompt or not whole_text.startswith(prompt_text):
         raise TemplateError("the chat template changes the prompt when the answer follows it")
+    if trace.completion.strip() not in whole_text[len(prompt_text) :]:
+        raise TemplateError(
+            f"the chat template hides the answer's start, {trace.completion.strip()[:40]!r}: it is not in what follows "
+            "the prompt; keep thoughts in `reasoning`, or change the template"
+        )
     ends = [i for i in range(n_prompt, len(whole)) if whole[i] in end_tokens]
     if trace.finish_reason == "length":
         whole = whole[: ends[-1]] if ends else whole
@@ -110,12 +117,16 @@ def chat_tokens(
     Raises:
         TemplateError: the template refuses them.
     """
+    text = _chat_text(tokenizer, messages, tools, add_generation_prompt=add_generation_prompt)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _chat_text(tokenizer: Any, messages: list[dict[str, Any]], tools: Any, *, add_generation_prompt: bool) -> str:
     import jinja2
 
     try:
-        text = tokenizer.apply_chat_template(
+        return tokenizer.apply_chat_template(
             messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
         )
     except (jinja2.TemplateError, TypeError, ValueError, RecursionError) as error:
         raise TemplateError(f"the chat template refuses the messages: {error}") from None
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
