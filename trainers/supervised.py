@@ -40,7 +40,7 @@ class Config(Params):
     """
 
     model: str = EMBEDDED
-    objective: str = "cross_entropy"
+    objective: str = "supervised"
     max_tokens: int = Field(1024, ge=2)
     max_rows_per_prompt: int = Field(1_000_000, ge=1)
     needs_cuda: bool = False
