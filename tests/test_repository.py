@@ -63,7 +63,8 @@ TENSOR_MODULES = {
     "trainers.class_figures", "trainers.classifier", "trainers.comparison", "trainers.comparison_figures",
     "trainers.graph_batches", "trainers.graph_bench", "trainers.graph_figures", "trainers.graph_nets",
     "trainers.kept_outcomes", "trainers.methods.graph._terms", "trainers.node_nets", "trainers.objectives",
-    "trainers.image_bench", "trainers.protocol_figures", "trainers.teachers.cached", "trainers.text_pairs",
+    "trainers.image_bench", "trainers.linear_loss", "trainers.protocol_figures", "trainers.signals",
+    "trainers.teachers.cached", "trainers.text_pairs",
 }  # fmt: skip
 
 WITHOUT_TORCH = """
