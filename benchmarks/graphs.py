@@ -28,6 +28,8 @@ from typing import Any
 
 from benchmarks.condensing import PARTS, metrics_of, settings_of, stage
 from datagen.contracts.dataset import write_json
+from datagen.contracts.graphs import read_graphs
+from trainers.graph_figures import size_alone
 
 OGB, TU = ["method=ogb_folder"], ["method=tu_folder"]
 SETS: dict[str, tuple[str, list[str]]] = {  # name to its place under --data, and settings of the stage `graphs`
@@ -109,6 +111,7 @@ def measure(options: argparse.Namespace, name: str, raw: Path, budget: int) -> d
     out = work / f"evaluation-{budget}-{layers}"
     stage("trainers.stages.evaluate_graphs", out, given, **graphs, condensed=sets, run_metrics=sets)
     metrics: dict[str, Any] = json.loads(metrics_of(out).read_text())
+    metrics["size_alone"] = size_alone(read_graphs(graphs["train"]), read_graphs(graphs["test"]))
     show(metrics, f"{name}, {budget} bytes")
     return {**metrics, "nets_apart": {arm: nets_apart(metrics, arm) for arm in metrics["condensed"]}}
 
@@ -136,6 +139,7 @@ def show(metrics: dict[str, Any], title: str) -> None:
     for name, entry in entries.items():
         cells = "".join(f"{cell(entry['nets'][net], measure) if net in entry['nets'] else '':>30}" for net in nets)
         print(f"{name:24}{entry['n_graphs']:>8.0f}{entry['bytes']:>9.0f}{cells}")
+    print(f"the number of nodes alone: {metrics.get('size_alone')}")
     for name, entry in metrics["condensed"].items():
         apart = nets_apart(metrics, name)
         print(f"{name}: apart from at_random and the best coreset with {len(apart)} of {len(nets)} nets {apart}; "

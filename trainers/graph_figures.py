@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from datagen.contracts.graphs import GraphSet
 from trainers.comparison import Comparison
 from trainers.fresh_students import summary
 from trainers.graph_protocol import Config
@@ -56,6 +59,20 @@ def graph_figures(
         "whole": plain("whole", stated["whole"]),
         **{kind: {name: plain(name, entry) for name, entry in stated[kind].items()} for kind in ENTRIES},
     }
+
+
+def size_alone(train: GraphSet, test: GraphSet) -> float | None:
+    """The area under the ROC curve of the number of nodes, to 4 digits: what a network must beat to have seen more.
+
+    Which class has the larger graphs is read from `train`; None where there are not two classes.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if len(train.classes) != 2:
+        return None
+    larger = float(roc_auc_score(train.labels, np.diff(train.node_offsets))) >= 0.5
+    sizes = np.diff(test.node_offsets)
+    return round(float(roc_auc_score(test.labels, sizes if larger else -sizes)), 4)
 
 
 def _mean(sizes: Sequence[int]) -> int | float:

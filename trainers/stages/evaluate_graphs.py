@@ -3,7 +3,8 @@
 --condensed is a folder with a condensed set for each arm, named so, or one set. The dataset holds a GraphStudentScore
 for each student, scores.json what is plotted; the metrics say how each set stands and whether it was worth its making.
 Each set is one draw of its method, which manifest and metrics state as `seeds_of_condensing`: intervals hold students'
-seeds alone. Parts of which one is another are refused, and graphs that two share are counted.
+seeds alone. Parts of which one is another are refused, and graphs that two share are counted. `size_alone` is what the
+number of nodes says by itself.
 """
 
 import json
@@ -49,7 +50,7 @@ def run(run: Run) -> dict[str, Any]:
         is_of_others,
     )
     from trainers.graph_batches import NEEDS_DEGREES, check_fits, columns_of, graphs_as_bytes, warn_without_degrees
-    from trainers.graph_figures import graph_figures, plot_rows
+    from trainers.graph_figures import graph_figures, plot_rows, size_alone
     from trainers.graph_nets.opening import open_graph_net
 
     config, network, steps = run.params[Config], run.params[Network], run.params[Steps]
@@ -88,6 +89,7 @@ def run(run: Run) -> dict[str, Any]:
             "seeds_of_condensing": SEEDS_OF_CONDENSING,
             "shared_graphs": shared,
             "made_of_other_graphs": of_others,
+            "size_alone": size_alone(train, graphs["test"]),
         }
         stated = graph_figures(found, config, chance, sizes) | common
         manifest = {

@@ -115,6 +115,7 @@ def test_one_protocol_for_all_arms(folder: Path, command: Callable[..., list[str
     assert all(row["bytes"] <= size for rival in rivals for row in rows[rival, "gin"])
     assert found["condensed"]["wrong"]["standing"] == {"gin": "loses", "gcn": "loses"}
     assert found["condensed"]["trees"]["worth"]["verdict"].startswith("not known")
+    assert 0 <= found["size_alone"] <= 1
     assert found["made_of_other_graphs"] == {"trees": False, "wrong": True}
     assert found["shared_graphs"] == {"train_and_validation": 0, "train_and_test": 0, "validation_and_test": 0}
     assert "wrong: its manifest does not say that it was made of" in caplog.text
