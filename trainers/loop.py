@@ -108,7 +108,7 @@ class State(Protocol):
 
         Args:
             loss: mean of the step over all micro-batches and processes.
-            step: that was taken, from 0.
+            step: that was taken, from 1.
             n_steps: of the training.
         """
         ...
@@ -124,23 +124,18 @@ class State(Protocol):
 
 @runtime_checkable
 class FirstPass(Protocol):
-    """A State that looks at a step's rows before their loss is computed, such as for a mean over the batch."""
+    """A State that may look at a step before its loss is computed, such as for a mean over the batch."""
 
-    def begin(
-        self,
-        network: "torch.nn.Module",
-        micro_batches: "Sequence[tuple[Sequence[Any], float]]",
-        reduce: "Callable[[torch.Tensor], torch.Tensor]",
-        device: "torch.device",
-    ) -> None:
-        """Called without gradients before each step; the noise of the step starts anew afterwards.
+    @property
+    def needs_first_pass(self) -> bool:
+        """Whether the next step must be looked at."""
+        ...
+
+    def begin(self, mean_loss: Callable[[], float], /) -> None:
+        """Called before each step where `needs_first_pass` says so; the step's noise starts anew afterwards.
 
         Args:
-            network: as the loss gets it.
-            micro_batches: of this process, each with its weight; at weight 0 rows only go along, so that each process
-                makes as many passes.
-            reduce: sums a tensor over the processes.
-            device: likewise.
+            mean_loss: computes the step's loss over all micro-batches and processes, without gradients.
         """
         ...
 
@@ -223,7 +218,7 @@ def train(
             "count": done.count,
         }  # fmt: skip
         if state is not None:
-            record.update(state.update(mean, step, len(plan)))
+            record.update(state.update(mean, step + 1, len(plan)))
         if judge is not None and config.judge_every and ((step + 1) % config.judge_every == 0 or step + 1 == len(plan)):
             record["judged"] = judged.ask(accelerator, network, model, judge, step)
         records.append(record)
@@ -363,10 +358,22 @@ def _step(
     mine = cut[accelerator.process_index]
     # Sharded networks need every process in every pass, so one without rows goes along at weight 0.
     weighted = [(micro_batch or rows[:1], 1.0 if micro_batch else 0.0) for micro_batch in mine]
-    if isinstance(state, FirstPass):
+
+    def reduced(parts: Sequence[torch.Tensor]) -> list[float]:
+        totals = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+        for part in parts:
+            totals += part
+        return cast("torch.Tensor", accelerator.reduce(totals, reduction="sum")).tolist()
+
+    def mean_loss() -> float:
         _seed_noise(noise)
         with torch.no_grad():
-            state.begin(network, weighted, lambda one: cast("Any", accelerator.reduce(one, "sum")), accelerator.device)
+            found = [(loss(network, micro_batch, accelerator.device), weight) for micro_batch, weight in weighted]
+        loss_sum, count = reduced([weight * torch.stack([one.sum.double(), one.n.double()]) for one, weight in found])
+        return loss_sum / count if count else math.nan
+
+    if isinstance(state, FirstPass) and state.needs_first_pass:
+        state.begin(mean_loss)
     _seed_noise(noise)
     parts: list[torch.Tensor] = []  # sum and count of each micro-batch
     for i, (micro_batch, weight) in enumerate(weighted):
@@ -375,11 +382,7 @@ def _step(
         synchronise = i == len(mine) - 1
         with contextlib.nullcontext() if synchronise else accelerator.no_sync(network):
             accelerator.backward(weight * part.sum)
-    totals = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-    for part in parts:
-        totals += part
-    totals = cast("torch.Tensor", accelerator.reduce(totals, reduction="sum"))
-    loss_sum, count = totals.tolist()
+    loss_sum, count = reduced(parts)
     if not count:
         raise ValueError("a step without anything to learn from; leave such rows out")
     for parameter in network.parameters():
