@@ -61,6 +61,7 @@ TENSOR_MODULES = {
     "datagen.contracts.tensors", "datagen.filter._candidates", "datagen.filter._shingles",
     "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches", "trainers.bootstrap",
     "trainers.class_figures", "trainers.classifier", "trainers.comparison", "trainers.comparison_figures",
+    "trainers.draft_models", "trainers.drafts",
     "trainers.graph_batches", "trainers.graph_bench", "trainers.graph_figures", "trainers.graph_nets",
     "trainers.kept_outcomes", "trainers.methods.graph._terms", "trainers.node_nets", "trainers.objectives",
     "trainers.image_bench", "trainers.linear_loss", "trainers.protocol_figures", "trainers.signals",
