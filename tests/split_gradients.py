@@ -104,7 +104,7 @@ def rows() -> list[Tokens]:
 
 
 def gradients(micro_batch_tokens: int) -> dict[str, dict[str, Any]]:
-    """By objective: loss, gradient norm and count of a step, and its gradient, which SGD at rate 1 takes off weights."""
+    """By objective: loss, gradient norm and count of a step, and its gradient, as SGD at rate 1 takes it off."""
     config = Config.model_validate(
         {
             "optimizer": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup_share": 0, "epochs": 1,
