@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from datagen.backends.transformers_models import Example, TemplateError, encode
+from datagen.contracts.errors import MissingError
 from datagen.contracts.records import Prompt, Trace
-from trainers.batches import collate, completion_logits, n_shared_tokens
+from trainers.batches import arrange, check_packing, collate, completion_logits, n_shared_tokens
 
 ENDS = frozenset({1})
 
@@ -109,3 +111,83 @@ def test_a_shared_start_changes_neither_logits_nor_gradient(tiny: Path):
 def test_nothing_is_shared_by_one_sequence_or_by_different_ones():
     assert n_shared_tokens(collate([Example([5, 6, 7], 2)])) == 0
     assert n_shared_tokens(collate([Example([5, 6, 7], 2), Example([4, 6, 7], 2)])) == 0
+
+
+def documents(n: int) -> list[Example]:
+    """Of 3 to 40 tokens, prompts of 1 to 3."""
+    return [Example([(7 * i + 11 * at) % 259 for i in range(3 + (13 * at) % 38)], 1 + at % 3) for at in range(n)]
+
+
+def losses(model: Any, layout: Any, examples: list[Example]) -> dict[int, torch.Tensor]:
+    """The sum of each document's loss, by the document's identity."""
+    arranged, batch = arrange(examples, layout)
+    logits = completion_logits(model, batch)
+    found = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+    by_document = found.split([example.n_completion_tokens for example in arranged])
+    return {id(one): part.sum() for one, part in zip(arranged, by_document, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("attention", "dtype", "bound"),
+    [("sdpa", torch.float64, 1e-10), ("sdpa", torch.float32, 1e-5), ("eager", torch.float32, 1e-5)],
+)
+def test_packed_documents_have_the_losses_that_they_have_alone(tiny: Path, attention: str, dtype: Any, bound: float):
+    """Oracle: each document through the model alone, without padding; relative to the loss.
+
+    The norms are given the type of the rest, as transformers' own compute in float32.
+    """
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=dtype, attn_implementation=attention)
+    for norm in [part for part in model.modules() if hasattr(part, "variance_epsilon")]:
+        norm.forward = lambda x, norm=norm: (
+            norm.weight * x * (x.square().mean(-1, True) + norm.variance_epsilon).rsqrt()
+        )
+    examples = documents(20)
+    with torch.no_grad():
+        together = losses(model, "packed", examples)
+        for example in examples:
+            logits = model(input_ids=torch.tensor([example.tokens])).logits[0, example.n_prompt_tokens - 1 : -1]
+            alone = torch.nn.functional.cross_entropy(
+                logits, torch.tensor(example.tokens[example.n_prompt_tokens :]), reduction="sum"
+            )
+            assert abs(together[id(example)] - alone) <= bound * alone
+
+
+def test_packed_and_padded_have_the_same_gradient(tiny: Path):
+    """Oracle: the padded batch, which no code of packing sees; two documents share their start."""
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float64)
+    examples = [*documents(9), Example([5, 6, 7, 8], 2), Example([5, 6, 7, 9, 9], 2)]
+    gradients: list[list[torch.Tensor]] = []
+    for layout in ("packed", "padded"):
+        model.zero_grad()
+        torch.stack(list(losses(model, layout, examples).values())).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)  # Llama's norms compute in float32
+
+
+def test_packed_rows_by_hand():
+    """4 and 2 slots fill a row, 3 and 3 the other; positions start anew, and learned are those before answers."""
+    examples = [Example([1, 2, 3, 4], 2), Example([5, 6, 7], 1), Example([8, 9, 10], 2), Example([11, 12], 1)]
+    arranged, batch = arrange(examples, "packed")
+    assert arranged == [examples[0], examples[3], examples[1], examples[2]]
+    assert batch.tokens.tolist() == [[1, 2, 3, 4, 11, 12], [5, 6, 7, 8, 9, 10]]
+    assert batch.position_ids is not None
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 1, 2]]
+    assert batch.labels.tolist() == [3, 4, 12, 6, 7, 10]
+    assert batch.attention_mask.all()
+
+
+def test_a_network_that_mixes_what_is_packed_is_refused(tiny: Path):
+    """One whose state runs on from token to token, however positions start; the tiny Llama does not."""
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny)
+    check_packing(model, 259)
+
+    class Running(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(259, 8)
+
+        def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+            return SimpleNamespace(logits=self.embedding(input_ids).cumsum(dim=1))
+
+    with pytest.raises(MissingError, match="Running mixes sequences that stand in one row; set layout=padded"):
+        check_packing(Running(), 259)
