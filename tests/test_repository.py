@@ -60,6 +60,7 @@ TENSOR_MODULES = {
     "datagen.contracts.node_graphs", "datagen.contracts.signal_columns", "datagen.contracts.sparse_rows",
     "datagen.contracts.tensors", "datagen.filter._candidates", "datagen.filter._shingles",
     "datagen.signals._distillkit", "datagen.signals._entries", "trainers.batches", "trainers.bootstrap",
+    "trainers.chunk_likelihoods",
     "trainers.class_figures", "trainers.classifier", "trainers.comparison", "trainers.comparison_figures",
     "trainers.draft_models", "trainers.drafts",
     "trainers.graph_batches", "trainers.graph_bench", "trainers.graph_figures", "trainers.graph_nets",

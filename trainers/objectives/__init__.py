@@ -3,6 +3,7 @@
 binary_cross_entropy     how much each class holds: encoders that classify
 forward_kl               the teacher's whole distribution, none of it left out
 jensen_shannon           between forward and reverse KL, by the teacher's weight
+likelihood_matching      how likely pieces of a text are to a teacher of another tokenizer
 negative_log_acceptance  the log of a draft's acceptance: from cold too
 reverse_kl               what the teacher finds likely, with room to leave some out
 supervised               the likelihood of given tokens: supervised fine-tuning on completions

@@ -1,10 +1,11 @@
 """Where a student's signal comes from: one file each, one function named like its file.
 
-cached   datasets of TokenSignals, written once by `datastill teacher_signals`
-hidden   a teacher's last hidden states, computed once before training, and its head
-mixture  several teachers by weight, or each for the rows that a column gives it
-online   a frozen teacher that reads every batch beside the student
-server   prompt log-probs of a vLLM server: the likeliest tokens and the mass of all others
+cached           datasets of TokenSignals, written once by `datastill teacher_signals`
+hidden           a teacher's last hidden states, computed once before training, and its head
+mixture          several teachers by weight, or each for the rows that a column gives it
+online           a frozen teacher that reads every batch beside the student
+other_tokenizer  how likely pieces of a text are to a teacher of another tokenizer
+server           prompt log-probs of a vLLM server: the likeliest tokens and the mass of all others
 
 A method's Config has the teacher's parameters and imports no torch. All but the objective `likelihood_matching` need a
 teacher whose tokenizer is the student's.
