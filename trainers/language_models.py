@@ -52,7 +52,7 @@ class StudentModel(nn.Module):
 
     def forward(self, batch: Batch, loss_of: LossOf) -> SumCount:
         """`loss_of` the hidden states (N, H) before each learned token, the head's weight (V, H) and its bias."""
-        shares = self.shares_prompts and not getattr(causal(self.model), "is_gradient_checkpointing", False)
+        shares = self.shares_prompts and not getattr(causal(self.model), "is_activation_checkpointing", False)
         return loss_of(hidden_states(self.model, batch, shares_prompts=shares), *head_of(self.model))
 
 

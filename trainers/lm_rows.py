@@ -11,11 +11,15 @@ from datagen.contracts.records import Rejection, Trace
 
 @dataclass(frozen=True, slots=True)
 class LearnedRow:
-    """A trace and the tokens that the student reads of it; its length is its cost."""
+    """A trace and the tokens that the student reads of it; its length is its cost.
+
+    A drawn one has an answer of the student's own in place of the trace's.
+    """
 
     id: str
     example: Example
     trace: Trace
+    drawn: bool = False
 
     def __len__(self) -> int:
         """Tokens, the prompt's included."""

@@ -80,7 +80,7 @@ def train_once(run: Run, fit: str, base: str, packages: Sequence[str] = ()) -> d
     writing = run.out.with_name(f".{run.out.name}.writing")
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
         arguments: dict[str, Any] = {
-            "section": section,
+            "section": run.params.values(connection=True),
             **{name: str(path) for name, path in run.inputs.items()},
             "checkpoints": str(checkpoints.folder),
             "out": str(writing),
@@ -104,6 +104,9 @@ def train_shown(
     checkpoints: str,
     *,
     is_main: bool,
+    state: loop.State | None = None,
+    renew: "Callable[[torch.nn.Module, Sequence[Row], int], Sequence[Row]] | None" = None,
+    judge: "Callable[[torch.nn.Module], float] | None" = None,
 ) -> list[dict[str, Any]]:
     """`loop.train`, with its progress shown by the main process."""
     bar = Progress(stage, loop.n_steps(config, len(rows)), "steps") if is_main else None
@@ -112,7 +115,9 @@ def train_shown(
         if bar:
             bar.advance(1, note=f"loss {record['loss']:.3f}")
 
-    records = loop.train(model, rows, loss, config, Checkpoints(Path(checkpoints)), advance)
+    records = loop.train(
+        model, rows, loss, config, Checkpoints(Path(checkpoints)), advance, state=state, renew=renew, judge=judge
+    )
     if bar:
         bar.close()
     return records

@@ -47,14 +47,17 @@ class Parts:
         assert isinstance(found, config)
         return found
 
-    def values(self) -> dict[str, Any]:
-        """Every parameter with its value, as the manifest keeps them; see `Params` for those that it does not."""
+    def values(self, *, connection: bool = False) -> dict[str, Any]:
+        """Every parameter with its value, as the manifest keeps them; see `Params` for those that it does not.
+
+        With `connection` those are there that say how a server is reached, for whoever goes on with the section.
+        """
         merged: dict[str, Any] = {}
         for kind, config in self._by_type.items():
             left_out = {
                 name
                 for name, one in kind.model_fields.items()
-                if one.json_schema_extra == {"connection": True}
+                if (one.json_schema_extra == {"connection": True} and not connection)
                 or (one.json_schema_extra == {"unless_default": True} and getattr(config, name) == one.default)
             }
             merged |= config.model_dump(mode="json", exclude=left_out)

@@ -1,24 +1,32 @@
-"""Train a student: a language model learns the completions of verified traces."""
+"""Train a student: a language model learns the completions of traces, from their tokens or from a teacher."""
 
 from typing import Any
 
 from datagen.backends.models import resolve_model
 from datagen.contracts.stage import Run, Stage, main
+from trainers.lm_students import Config, check_teacher, parse, teachers_of
+from trainers.lora import Config as LoraConfig
+from trainers.lora import check_adapter
 from trainers.students import check_before_training, train_once
-from trainers.supervised import Config, parse
 
 
 def run(run: Run) -> dict[str, Any]:
     """Write the student in transformers' format; go on from a checkpoint where an earlier run was killed."""
     config = run.params[Config]
     check_before_training(run, needs_cuda=config.needs_cuda)
-    return train_once(run, "trainers.supervised:fit", resolve_model(config.model).revision)
+    check_adapter(run.params[LoraConfig])
+    check_teacher(run.params, has_signals="signals" in run.inputs)
+    models = [config.student, *teachers_of(run.params)]
+    return train_once(run, "trainers.lm_students:fit", " ".join(resolve_model(name).revision for name in models))
 
 
 STAGE = Stage(
     name="train_lm",
     parse=parse,
-    inputs={"traces": "dataset of Traces to learn from, .jsonl or .parquet file"},
+    inputs={
+        "data": "dataset of Traces to learn from, or a .jsonl or .parquet file of `messages` or `prompt`/`completion`"
+    },
+    optional_inputs={"signals": "dataset that teacher_signals wrote of the same traces, for teacher_kind=cached"},
     run=run,
 )
 

@@ -1,0 +1,263 @@
+"""Language-model students: a model learns the completions of traces, from their tokens or from a teacher.
+
+DATA is a dataset of Traces, or a .jsonl or .parquet file whose rows are `messages` that end on the assistant's turn, or
+`prompt` and `completion`. Only completions are learned, each token weighing the same. `objective` is one of
+trainers/objectives, or several with weights: `objective='{forward_kl: 0.9, supervised: 0.1}'`. All but `supervised`
+need a teacher: `teacher=MODEL`, which reads beside the student, or another `teacher_kind` of trainers/teachers.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from datagen.backends.models import EMBEDDED, resolve_model
+from datagen.backends.transformers_models import device_type, end_tokens
+from datagen.contracts.dataset import content_hash
+from datagen.contracts.errors import DataError, MissingError, ParamsError
+from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.params import Params, Parts, validate
+from datagen.contracts.records import Rejection, Trace
+from datagen.contracts.stage import load_method
+from trainers import loop, lora, on_policy, weighted
+from trainers.lm_rows import Bounds, LearnedRow, select
+from trainers.students import check_usable, count_reasons, losses, train_shown, write_student
+
+if TYPE_CHECKING:  # a stage reads Config without torch
+    import torch
+
+    from trainers.lm_loss import RowsLoss
+    from trainers.teachers import Teacher
+
+STAGE = "train_lm"
+MATCHING = "likelihood_matching"  # the objective of texts, and the teacher that it needs
+OTHER_TOKENIZER = "other_tokenizer"
+_NOT_NEEDED = frozenset({"equal_completion", "over_cap"})  # all other reasons say that a row cannot be used
+
+log = logging.getLogger(__name__)
+
+
+class Config(Params):
+    """Who learns what from whom.
+
+    `student_layers` starts from so many of the student's layers, evenly spaced, the first and the last among them.
+    `max_tokens` bounds a sequence, prompt included: a longer one is dropped, never cut, as is one beyond the context of
+    student or teacher. Of a prompt's equal completions one is kept, and of the rest the first `max_rows_per_prompt`.
+    """
+
+    student: str = EMBEDDED
+    student_layers: int | None = Field(None, ge=2, json_schema_extra={"unless_default": True})
+    teacher: str | None = Field(None, json_schema_extra={"unless_default": True})
+    teacher_kind: str = Field("online", json_schema_extra={"unless_default": True})
+    objective: str | dict[str, Any] = "supervised"
+    max_tokens: int = Field(1024, ge=2)
+    max_rows_per_prompt: int = Field(1_000_000, ge=1)
+    needs_cuda: bool = False
+
+
+def parse(section: Mapping[str, Any]) -> Parts:
+    """A section against every Config of language-model students."""
+    kind = section.get("teacher_kind", "online")
+    has_teacher = section.get("teacher") is not None or "teacher_kind" in section
+    of_teacher = [load_method("trainers.teachers", kind, key="teacher_kind").Config] if has_teacher else []
+    params = validate(section, Config, loop.Config, lora.Config, on_policy.Config, InputParams, *of_teacher)
+    names = objectives_of(params[Config])
+    if has_teacher and (MATCHING in names) != (kind == OTHER_TOKENIZER):
+        raise ParamsError(
+            f"teacher_kind: {MATCHING} needs {OTHER_TOKENIZER}, and no other objective takes it (got {kind!r} with "
+            f"{', '.join(names)})"
+        )
+    if not has_teacher and (needing := [name for name in names if name != "supervised"]):
+        raise ParamsError(
+            f"objective: {needing[0]} needs a teacher; set teacher=MODEL, or teacher_kind=cached with --signals"
+        )
+    on_policy.check(params[on_policy.Config], kind, names)
+    return params
+
+
+def objectives_of(config: Config) -> list[str]:
+    """Names of the objectives.
+
+    Raises:
+        ParamsError: one is not there, is of classes, or has other options or weights than it may.
+    """
+    return [part.name for part in weighted.parse(config.objective)]
+
+
+def fit(
+    section: Mapping[str, Any], data: str, checkpoints: str, out: str, signals: str | None = None
+) -> dict[str, Any]:
+    """Train on `data` and write the student into the folder `out`.
+
+    Args:
+        section: as `parse` takes it.
+        data: dataset of Traces, or a file of them.
+        checkpoints: folder of this training's checkpoints.
+        out: gets the model in transformers' format with its tokenizer, loss.json, rejections.parquet, manifest.json.
+        signals: dataset of TokenSignals, for a cached teacher.
+
+    Returns:
+        Counts and losses, the same in every process.
+
+    Raises:
+        DataError: no row is left to train on, too many cannot be used, or the teacher has another tokenizer.
+        MissingError: a model is not one of transformers' text models, or has no chat template.
+    """
+    import torch
+    from accelerate import PartialState
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    from trainers.batches import check_packing
+    from trainers.language_models import StudentModel, keep_layers
+    from trainers.teachers._models import context_of
+
+    disable_progress_bar()
+    params = parse(section)
+    config, loop_config, lora_config = params[Config], params[loop.Config], params[lora.Config]
+    state = PartialState(cpu=device_type() == "cpu")
+    base = resolve_model(config.student)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
+    if not tokenizer.chat_template:
+        raise MissingError(f"model {config.student!r} has no chat template; add chat_template.jinja to its folder")
+    model: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    if config.student_layers:
+        model = keep_layers(model, config.student_layers)
+    if loop_config.layout == "packed":
+        check_packing(model, model.get_input_embeddings().weight.shape[0])
+    lora.prepare(model, lora_config, loop_config.seed)
+    student = StudentModel(model)
+    teacher = open_teacher(params, tokenizer, state.device or torch.device(device_type()), signals)
+
+    context = min(context_of(model.config), teacher.context if teacher else context_of(model.config))
+    rows = Rows(Path(data), Trace, STAGE, params[InputParams])
+    bounds = Bounds(config.max_tokens, context, config.max_rows_per_prompt)
+    learned, rejections = select(rows, bounds, tokenizer, end_tokens(model, tokenizer), stage=STAGE)
+    if teacher:
+        learned, unscored = without_unscored(learned, teacher, Path(checkpoints))
+        rejections += unscored
+    check_usable(data, rejections, len(rows), params[InputParams].max_rejected_share, _NOT_NEEDED)
+    reasons = count_reasons(rejections)
+    if not learned:
+        raise DataError(f"{data}: no row is left to train on: {reasons}")
+    log.info("%s: trains on %d of %d rows, left out %s", STAGE, len(learned), len(rows), reasons or "none")
+
+    rollouts = None
+    if params[on_policy.Config].on_policy_share:
+        rollouts = on_policy.Rollouts(
+            params[on_policy.Config], tokenizer, end_tokens(model, tokenizer), context, loop_config.seed
+        )
+    loss, of_steps = loss_and_state(params, teacher, rollouts)
+    try_one(student, learned, loss)
+    records = train_shown(
+        STAGE, student, learned, loss, loop_config, checkpoints,
+        is_main=state.is_main_process, state=of_steps, renew=rollouts.renew if rollouts else None,
+    )  # fmt: skip
+    lora.merge(model)
+    metrics = {
+        "rows": {"in": len(rows), "out": len(learned), "rejected": len(rejections)},
+        "rejected": reasons,
+        "n_completion_tokens": sum(row.example.n_completion_tokens for row in learned),
+        "n_tokens_learned": sum(record["count"] for record in records),
+        **losses(records),
+    }
+    if state.is_main_process:
+        inputs = {"data": data, **({"signals": signals} if signals else {})}
+        manifest = {
+            "stage": STAGE,
+            "params": params.values(),
+            "inputs": {name: content_hash(Path(path)) for name, path in inputs.items()},
+            **({"teacher": dict(teacher.identity)} if teacher else {}),
+            **metrics,
+        }
+        write_student(Path(out), model, tokenizer, base, records, rejections, manifest)
+    return metrics
+
+
+def needs_teacher(config: Config) -> bool:
+    """Whether an objective reads one."""
+    return objectives_of(config) != ["supervised"]
+
+
+def check_teacher(params: Parts, *, has_signals: bool) -> None:
+    """Fail where signals are given and not read, or the other way round.
+
+    Raises:
+        ParamsError: with the remedy.
+    """
+    kind = params[Config].teacher_kind
+    if has_signals and kind != "cached":
+        raise ParamsError(f"teacher_kind: {kind} reads no --signals; set teacher_kind=cached")
+    if kind == "cached" and not has_signals and needs_teacher(params[Config]):
+        raise ParamsError("teacher_kind: cached reads what `datastill teacher_signals` wrote; name it with --signals")
+    if not needs_teacher(params[Config]) and (params[Config].teacher or has_signals):
+        log.warning("%s: supervised learns the tokens alone, so the teacher is not read", STAGE)
+
+
+def teachers_of(params: Parts) -> list[str]:
+    """Names of the models that give signals, whose revisions say what is learned."""
+    config = params[Config]
+    if not needs_teacher(config) or config.teacher_kind == "cached":
+        return []
+    if config.teacher:
+        return [config.teacher]
+    own = params[load_method("trainers.teachers", config.teacher_kind, key="teacher_kind").Config]
+    return [part.teacher for part in own.teachers]
+
+
+def open_teacher(params: Parts, tokenizer: Any, device: "torch.device", signals: str | None) -> "Teacher | None":
+    """The teacher that the objective needs, or None."""
+    config = params[Config]
+    if not needs_teacher(config):
+        return None
+    module = load_method("trainers.teachers", config.teacher_kind, key="teacher_kind")
+    more = {"signals": Path(signals)} if signals else {}
+    return getattr(module, config.teacher_kind)(params[module.Config], tokenizer, device, **more)
+
+
+def without_unscored(
+    rows: Sequence[LearnedRow], teacher: "Teacher", folder: Path
+) -> tuple[list[LearnedRow], list[Rejection]]:
+    """The rows that the teacher gives a signal of, and the others, with the reason."""
+    obstacles = teacher.prepare(rows, folder)
+    unscored = [
+        Rejection(id=row.id, stage=STAGE, reason=obstacles[row.id][0], detail=obstacles[row.id][1])
+        for row in rows
+        if row.id in obstacles
+    ]
+    return [row for row in rows if row.id not in obstacles], unscored
+
+
+def loss_and_state(
+    params: Parts, teacher: "Teacher | None", rollouts: on_policy.Rollouts | None = None
+) -> "tuple[RowsLoss, loop.State]":
+    """The loss of rows, and what is kept from step to step."""
+    from trainers.lm_loss import OfRollouts, RowsLoss, States
+
+    given, own = params[Config].objective, params[on_policy.Config]
+    part = next((part for part in weighted.parse(given) if part.name == MATCHING), None)
+    others = {} if isinstance(given, str) else {name: one for name, one in given.items() if name != MATCHING}
+    objective = weighted.combined(others or given) if others or part is None else None
+    of_rollouts = None
+    if rollouts and objective:
+        of_rollouts = OfRollouts(objective, support_k=own.rollout_support_k, unlearned=rollouts.unlearned)
+    loss = RowsLoss(
+        objective, teacher, layout=params[loop.Config].layout, of_rollouts=of_rollouts,
+        matching={"weight": part.weight, **part.options} if part else None,
+    )  # fmt: skip
+    states: dict[str, loop.State] = {"objective": objective} if objective else {}
+    return loss, States(states | ({"rollouts": rollouts} if rollouts else {}))
+
+
+def try_one(student: "torch.nn.Module", rows: Sequence[LearnedRow], loss: "RowsLoss") -> None:
+    """The loss of the shortest row, so that an objective that cannot take the signal says so before training.
+
+    Raises:
+        DataError: it cannot.
+    """
+    import torch
+
+    with torch.no_grad():
+        loss(student, [min(rows, key=len)], torch.device("cpu"))
