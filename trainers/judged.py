@@ -79,7 +79,7 @@ def keep(accelerator: "Accelerator", network: "torch.nn.Module", checkpoints: Ch
     weights = accelerator.get_state_dict(network)
     if accelerator.is_main_process:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
-        writing = checkpoints.folder / ".best"
+        writing = checkpoints.folder / "best-writing.pt"
         torch.save(weights, writing)
         writing.rename(checkpoints.best(step))
     accelerator.wait_for_everyone()

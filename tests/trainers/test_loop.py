@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
+from safetensors.torch import load_file
 
 from datagen.contracts.checkpoint import Checkpoints
-from datagen.contracts.errors import ParamsError
+from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.params import validate
 from tests.regression import ROWS, Points, config, line, squares
 from trainers.loop import Config, micro_batches, n_steps, rate_factor, train
@@ -188,3 +189,65 @@ def test_a_step_that_teaches_nothing_is_refused(tmp_path: Path):
 
     with pytest.raises(ValueError, match="without anything to learn from"):
         train(line(), ROWS, nothing, config(), Checkpoints(tmp_path))
+
+
+class Named(Points):
+    """A row that errors name by its id."""
+
+    @property
+    def id(self) -> str:
+        """What stands first in it."""
+        return f"row at {self.x[0]:.1f}"
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (Points([1.0], [math.nan]), "step 2: the loss is nan, on rows 6; the state before it is kept in "),
+        (Named([5.0], [math.inf]), "step 2: the loss is inf, on rows 'row at 5.0'; "),
+        (Points([1e-200], [1e160]), "step 2: the loss is inf, on rows 6; "),
+    ],
+)
+def test_a_loss_that_is_no_number_ends_training_at_its_rows(tmp_path: Path, bad: Points, says: str):
+    """The row that is bad is in the second step; what was reached before it is kept, and no weight is harmed."""
+    rows = [*ROWS[:6], bad, *ROWS[7:]]
+    of_run = config(batch_size=5, micro_batch_tokens=1, learning_rate=0.05, seed=2, epochs=2)
+    reached: list[list[float]] = []
+    network = line()
+    with pytest.raises(DataError) as error:
+        train(
+            network, rows, squares, of_run, Checkpoints(tmp_path),
+            lambda record: reached.append([p.item() for p in network.parameters()]),
+        )  # fmt: skip
+    assert says in str(error.value) and str(tmp_path) in str(error.value)
+    (kept,) = tmp_path.glob("step-*")
+    held = load_file(kept / "model.safetensors")
+    assert kept.name == "step-00000001" and len(reached) == 1
+    assert [held["weight"].item(), held["bias"].item()] == reached[0] == [p.item() for p in network.parameters()]
+
+
+def test_a_gradient_that_is_no_number_ends_training(tmp_path: Path):
+    """The loss is the square root of what is 0, whose slope is infinite; its rows cannot be told apart."""
+
+    def root(network: torch.nn.Module, rows: Sequence[Points], device: torch.device) -> SumCount:
+        part = squares(network, rows, device)
+        return SumCount((0 * part.sum).sqrt(), part.n)
+
+    with pytest.raises(DataError, match=r"step 1: the gradient's norm is nan, on rows (\d, ){9}\d; .*learning_rate"):
+        train(line(), ROWS, root, config(), Checkpoints(tmp_path))
+
+
+def test_no_number_is_left_to_who_asks_for_that(tmp_path: Path):
+    rows = [Points([1.0], [math.nan])]
+    records = train(line(), rows, squares, config(epochs=2, non_finite="go_on"), Checkpoints(tmp_path))
+    assert [math.isnan(record["loss"]) for record in records] == [True, True]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 60), st.integers(1, 4))
+def test_packed_micro_batches_part_the_rows(lengths: list[int], max_tokens: int, n_processes: int):
+    """Oracle: the multiset of rows, and the tokens in each, by count; slots are at most 20 / 19 of them."""
+    rows = [range(i * 100, i * 100 + n) for i, n in enumerate(lengths)]
+    cut = micro_batches(rows, max_tokens, n_processes, "packed")
+    assert sorted((row for mine in cut for part in mine for row in part), key=min) == rows
+    for part in (part for mine in cut for part in mine if len(part) > 1):
+        assert 20 * sum(map(len, part)) <= 19 * max_tokens
