@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 
 KEY = "sk-planted-5f0c2d9e7b1a"
 STAGES = (
-    "prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm",
+    "prompts", "prompts_heldout", "traces", "verify", "train_lm", "distil_lm@forward_kl", "evaluate_lm",
     "narratives", "corpus", "label_quality", "train_encoder", "evaluate_encoder",
     "images", "images_validation", "images_test", "experts", "condense_images@trajectory_matching",
     "condense_images@difficulty_aligned", "train_image", "evaluate_images",
@@ -57,7 +57,11 @@ PARAMS = {
     },
     "verify": {"method": "by_row"},
     "train_lm": {
-        "model": "models/tiny", "objective": "cross_entropy", "epochs": 2, "batch_size": 8, "max_tokens": 256,
+        "student": "models/tiny", "objective": "supervised", "epochs": 2, "batch_size": 8, "max_tokens": 256,
+        "max_rows_per_prompt": 1,
+    },
+    "distil_lm_forward_kl": {
+        "student": "models/tiny", "teacher": "models/tiny", "objective": "forward_kl", "epochs": 1, "max_tokens": 256,
         "max_rows_per_prompt": 1,
     },
     "evaluate_lm": {"method": "by_row", "model": "models/tiny", "max_new_tokens": 4},
