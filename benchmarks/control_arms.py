@@ -37,7 +37,9 @@ from datagen.contracts.params import load_file, parse_assignments
 from datagen.contracts.records import Trace, trace_from_row
 from datagen.contracts.seeding import derive_seed
 from trainers.bootstrap import paired_bootstrap
-from trainers.supervised import Config, parse, select
+from trainers.lm_rows import Bounds, select
+from trainers.lm_students import STAGE, Config, parse
+from trainers.teachers._models import context_of
 
 ARMS = ("verified", "equal_training_tokens", "equal_teacher_tokens", "all_answers")
 UNCAPPED = ("equal_teacher_tokens", "all_answers")
@@ -90,14 +92,13 @@ def _used(traces: Sequence[Trace], config: Config) -> Iterator[tuple[Trace, int]
     """The traces that train_lm takes of these, cap and equal completions counted in this order, and learned tokens."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    base = resolve_model(config.model)
+    base = resolve_model(config.student)
     tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
-    ends = end_tokens(AutoModelForCausalLM.from_pretrained(base.folder), tokenizer)
-    examples, rejections = select(traces, config, tokenizer, ends)
-    dropped = {row.id for row in rejections}
-    used = [trace for trace in traces if trace.id not in dropped]
-    for trace, example in zip(used, examples, strict=True):
-        yield trace, example.n_completion_tokens
+    network: Any = AutoModelForCausalLM.from_pretrained(base.folder)
+    bounds = Bounds(config.max_tokens, context_of(network.config), config.max_rows_per_prompt)
+    rows, _ = select(traces, bounds, tokenizer, end_tokens(network, tokenizer), stage=STAGE)
+    for row in rows:
+        yield row.trace, row.example.n_completion_tokens
 
 
 def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def train_and_evaluate(
             for row in rows:
                 writer.read()
                 writer.write(row)
-        trained = ["--traces", folder / "traces", "--out", folder / "student", "--metrics", folder / "train.json"]
+        trained = ["--data", folder / "traces", "--out", folder / "student", "--metrics", folder / "train.json"]
         if not (folder / "train.json").exists():  # written last, so the student is there
             _stage("train_lm", arguments.params, [*trained, "--set", *settings])
         answered = ["--prompts", arguments.prompts, "--out", folder / "evaluation"]

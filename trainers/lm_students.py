@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from datagen.backends.models import EMBEDDED, resolve_model
+from datagen.backends.models import EMBEDDED, Model, resolve_model
 from datagen.backends.transformers_models import device_type, end_tokens
 from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError, MissingError, ParamsError
@@ -107,34 +107,19 @@ def fit(
     """
     import torch
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
 
-    from trainers.batches import check_packing
-    from trainers.language_models import StudentModel, keep_layers
     from trainers.teachers._models import context_of
 
-    disable_progress_bar()
     params = parse(section)
-    config, loop_config, lora_config = params[Config], params[loop.Config], params[lora.Config]
+    config = params[Config]
     state = PartialState(cpu=device_type() == "cpu")
-    base = resolve_model(config.student)
-    tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
-    if not tokenizer.chat_template:
-        raise MissingError(f"model {config.student!r} has no chat template; add chat_template.jinja to its folder")
-    model: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
-    if config.student_layers:
-        model = keep_layers(model, config.student_layers)
-    if loop_config.layout == "packed":
-        check_packing(model, model.get_input_embeddings().weight.shape[0])
-    lora.prepare(model, lora_config, loop_config.seed)
-    student = StudentModel(model)
+    base, tokenizer, model = open_student(config, params[loop.Config])
+    ends = end_tokens(model, tokenizer)
     teacher = open_teacher(params, tokenizer, state.device or torch.device(device_type()), signals)
-
     context = min(context_of(model.config), teacher.context if teacher else context_of(model.config))
     rows = Rows(Path(data), Trace, STAGE, params[InputParams])
     bounds = Bounds(config.max_tokens, context, config.max_rows_per_prompt)
-    learned, rejections = select(rows, bounds, tokenizer, end_tokens(model, tokenizer), stage=STAGE)
+    learned, rejections = select(rows, bounds, tokenizer, ends, stage=STAGE)
     if teacher:
         learned, unscored = without_unscored(learned, teacher, Path(checkpoints))
         rejections += unscored
@@ -143,19 +128,9 @@ def fit(
     if not learned:
         raise DataError(f"{data}: no row is left to train on: {reasons}")
     log.info("%s: trains on %d of %d rows, left out %s", STAGE, len(learned), len(rows), reasons or "none")
-
-    rollouts = None
-    if params[on_policy.Config].on_policy_share:
-        rollouts = on_policy.Rollouts(
-            params[on_policy.Config], tokenizer, end_tokens(model, tokenizer), context, loop_config.seed
-        )
-    loss, of_steps = loss_and_state(params, teacher, rollouts)
-    try_one(student, learned, loss)
-    records = train_shown(
-        STAGE, student, learned, loss, loop_config, checkpoints,
-        is_main=state.is_main_process, state=of_steps, renew=rollouts.renew if rollouts else None,
-    )  # fmt: skip
-    lora.merge(model)
+    records = train_rows(
+        params, model, tokenizer, ends, learned, teacher, context, checkpoints, is_main=state.is_main_process
+    )
     metrics = {
         "rows": {"in": len(rows), "out": len(learned), "rejected": len(rejections)},
         "rejected": reasons,
@@ -174,6 +149,74 @@ def fit(
         }
         write_student(Path(out), model, tokenizer, base, records, rejections, manifest)
     return metrics
+
+
+def open_student(config: Config, loop_config: loop.Config) -> tuple[Model, Any, Any]:
+    """The model that training starts from: its place, its tokenizer, and the network in float32.
+
+    Raises:
+        MissingError: it has no chat template, or cannot keep packed sequences apart.
+        ParamsError: it has fewer layers than `student_layers`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    from trainers.batches import check_packing
+    from trainers.language_models import keep_layers
+
+    disable_progress_bar()
+    base = resolve_model(config.student)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
+    if not tokenizer.chat_template:
+        raise MissingError(f"model {config.student!r} has no chat template; add chat_template.jinja to its folder")
+    model: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    if config.student_layers:
+        model = keep_layers(model, config.student_layers)
+    if loop_config.layout == "packed":
+        check_packing(model, model.get_input_embeddings().weight.shape[0])
+    return base, tokenizer, model
+
+
+def train_rows(
+    params: Parts,
+    model: Any,
+    tokenizer: Any,
+    ends: frozenset[int],
+    rows: Sequence[LearnedRow],
+    teacher: "Teacher | None",
+    context: int,
+    checkpoints: str,
+    *,
+    is_main: bool,
+) -> list[dict[str, Any]]:
+    """Train `model` in place on rows that the teacher has prepared; a record a step.
+
+    Args:
+        params: of the section.
+        model: of transformers, in float32.
+        tokenizer: of it.
+        ends: tokens that end a turn.
+        rows: to learn from, at least one.
+        teacher: where the objective needs one.
+        context: positions that student and teacher have.
+        checkpoints: folder of this training's checkpoints.
+        is_main: whether this process shows progress.
+    """
+    from trainers.language_models import StudentModel
+
+    loop_config, own = params[loop.Config], params[on_policy.Config]
+    lora.prepare(model, params[lora.Config], loop_config.seed)
+    student = StudentModel(model)
+    rollouts = on_policy.Rollouts(own, tokenizer, ends, context, loop_config.seed) if own.on_policy_share else None
+    loss, state = loss_and_state(params, teacher, rollouts)
+    try_one(student, rows, loss)
+    renew = rollouts.renew if rollouts else None
+    records = train_shown(
+        STAGE, student, rows, loss, loop_config, checkpoints, is_main=is_main, state=state, renew=renew
+    )
+    lora.merge(model)
+    return records
 
 
 def needs_teacher(config: Config) -> bool:
