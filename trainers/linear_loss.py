@@ -20,7 +20,8 @@ from torch.nn import functional
 from trainers.objectives import SumCount
 from trainers.signals import Signal, chunk
 
-CHUNK_BYTES = 2**26  # of a chunk's logits: the head's gradient is read and written once a chunk, so not too few tokens
+CHUNK_BYTES = 2**27  # of a chunk's logits: the head's gradient is read and written once a chunk, so not too few tokens
+PIECE_BYTES = 2**25 - 2**12  # of what an objective sees at a time: glibc gives larger blocks back, and they cost faults
 
 
 class LogitsLoss(Protocol):
@@ -108,17 +109,14 @@ class _LinearLoss(torch.autograd.Function):
         n = torch.zeros((), dtype=torch.int64, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, max(len(hidden), 1), size):
-                states = hidden[start : start + size].detach().to(kind)
-                with torch.enable_grad():
-                    logits = functional.linear(states, head, offset).detach().requires_grad_(any(wanted))
-                    part = objective(
-                        logits, chunk(signal, start, start + size), logits.new_ones(len(states), dtype=torch.bool)
-                    )
-                total += part.sum.detach()
+                rows = slice(start, start + size)
+                states = hidden[rows].detach().to(kind)
+                logits = functional.linear(states, head, offset)
+                part = _to_slopes(logits, chunk(signal, start, start + size), objective, any(wanted))
+                total += part.sum
                 n += part.n
                 if any(wanted):
-                    (slope,) = torch.autograd.grad(part.sum, logits)
-                    _add(gradients, slice(start, start + size), slope, states, head)
+                    _add(gradients, rows, logits, states, head)
         ctx.gradients = gradients
         ctx.mark_non_differentiable(n)
         return total, n
@@ -167,6 +165,23 @@ def _zeros(parameters: Sequence[Tensor | None], wanted: Sequence[bool]) -> tuple
         torch.zeros_like(one) if one is not None and needed else None
         for one, needed in zip(parameters, wanted, strict=True)
     )
+
+
+def _to_slopes(logits: Tensor, signal: Signal, objective: LogitsLoss, wanted: bool) -> SumCount:
+    """The objective of a chunk, piece after piece; its gradient takes the place of `logits` where it is wanted."""
+    total = logits.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32))
+    n = torch.zeros((), dtype=torch.int64, device=logits.device)
+    size = max(1, PIECE_BYTES // (logits.shape[-1] * logits.element_size()))
+    for start in range(0, max(len(logits), 1), size):
+        with torch.enable_grad():
+            piece = logits[start : start + size].detach().requires_grad_(wanted)
+            mask = torch.ones(len(piece), dtype=torch.bool, device=piece.device)
+            part = objective(piece, chunk(signal, start, start + size), mask)
+        total += part.sum.detach()
+        n += part.n
+        if wanted:
+            logits[start : start + size] = torch.autograd.grad(part.sum, piece)[0]
+    return SumCount(total, n)
 
 
 def _add(gradients: tuple[Tensor | None, ...], rows: slice, slope: Tensor, states: Tensor, head: Tensor) -> None:
