@@ -44,6 +44,7 @@ PROTOCOLS = {
     "trainers.methods.graph": ("trainers.methods.graph", "NodeMethod"),
     "trainers.graph_nets": ("trainers.graph_nets", "GraphLayer"),
     "trainers.objectives": ("trainers.objectives", "Objective"),
+    "trainers.teachers": ("trainers.teachers", "TeacherMethod"),
 }
 # Modules that work on tensors; every other one must be importable where the extra `lm` is not installed.
 TENSOR_MODULES = {
@@ -66,7 +67,8 @@ TENSOR_MODULES = {
     "trainers.graph_batches", "trainers.graph_bench", "trainers.graph_figures", "trainers.graph_nets",
     "trainers.kept_outcomes", "trainers.methods.graph._terms", "trainers.node_nets", "trainers.objectives",
     "trainers.image_bench", "trainers.linear_loss", "trainers.protocol_figures", "trainers.signals",
-    "trainers.teachers.cached", "trainers.text_pairs",
+    "trainers.language_models", "trainers.lm_loss", "trainers.sampling", "trainers.teachers._token_signals",
+    "trainers.text_pairs",
 }  # fmt: skip
 
 WITHOUT_TORCH = """

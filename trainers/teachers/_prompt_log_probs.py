@@ -79,9 +79,7 @@ class PromptLogProbs:
             given: Sequence[Mapping[str, Any] | None] = reply["choices"][0]["prompt_logprobs"]
             pairs = [sorted((int(id), float(one["logprob"])) for id, one in (at or {}).items()) for at in given]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise BackendError(
-                f"{self._url}: no prompt_logprobs in its reply; the teacher server must be vLLM"
-            ) from None
+            raise BackendError(f"{self._url}: its reply has no prompt_logprobs; the server must be vLLM") from None
         ids = [[id for id, _ in at] for at in pairs]
         if len(pairs) != len(tokens) or any(one not in at for one, at in zip(tokens[1:], ids[1:], strict=True)):
             raise BackendError(f"{self._url}: its prompt_logprobs are of other tokens than those asked about")

@@ -50,9 +50,9 @@ class Config(Params):
 class ServerTeacher:
     """A `trainers.teachers.Teacher`."""
 
-    def __init__(self, client: PromptLogProbs, identity: Mapping[str, Any], context: int) -> None:
-        """Ask through `client`."""
-        self._client = client
+    def __init__(self, client: PromptLogProbs, identity: Mapping[str, Any], context: int, vocabulary: int) -> None:
+        """Ask through `client` about a model of so many logits and positions."""
+        self._client, self._vocabulary = client, vocabulary
         self.identity = identity
         self.context = context
         self._answers: dict[str, tuple[list[int], Pairs]] = {}
@@ -90,7 +90,9 @@ class ServerTeacher:
             ids[i, : len(at)] = torch.tensor([id for id, _ in at])
             log_weights[i, : len(at)] = torch.tensor([value for _, value in at], dtype=torch.float64)
         held = log_weights.logsumexp(dim=-1).clamp(max=0.0)
-        return SparseLogProbs(ids, log_weights, torch.log(-torch.expm1(held)))
+        held[torch.tensor([len(at) >= self._vocabulary for at in positions])] = 0.0  # else rounding is left
+        tail = torch.log(-torch.expm1(held))
+        return SparseLogProbs(ids, log_weights, tail, vocabulary=self._vocabulary)
 
     def _ask(self, rows: Sequence[LearnedRow]) -> dict[str, Refused]:
         asked = [(row.example.tokens, row.example.n_prompt_tokens) for row in rows]
@@ -115,7 +117,8 @@ def server(config: Config, student_tokenizer: Any, device: "torch.device") -> Se
 
     found, tokenizer = load_tokenizer(config.teacher)
     check_tokenizer(config.teacher, tokenizer, student_tokenizer)
-    positions = context_of(AutoConfig.from_pretrained(found.folder))
+    network: Any = AutoConfig.from_pretrained(found.folder)
+    positions = context_of(network)
     context = positions if positions == sys.maxsize else positions - 1  # the request draws a token behind
     client = PromptLogProbs(
         config.base_url, config.served_as, config.top_logprobs, provider=config.provider,
@@ -126,7 +129,7 @@ def server(config: Config, student_tokenizer: Any, device: "torch.device") -> Se
         "tokenizer": found.name,
         "top_logprobs": config.top_logprobs,
     }
-    return ServerTeacher(client, identity, context)
+    return ServerTeacher(client, identity, context, network.vocab_size)
 
 
 def _api_key(config: Config) -> str:
