@@ -172,6 +172,17 @@ def drawn(student_logits: Tensor, signal: SparseLogProbs, mask: Tensor) -> tuple
     return _finite(log_q), teacher.log_weights.exp().to(log_q)
 
 
+def summed(log_q: Tensor, values: Tensor, slope: Tensor) -> Tensor:
+    """The sum of `values`, whose gradient by `log_q` is `slope`: what autograd would keep is not kept.
+
+    Args:
+        log_q: (N, outcomes), with a gradient.
+        values: without one.
+        slope: as `log_q`, without one; up to a constant in each row times q, which softmax takes away.
+    """
+    return cast("Tensor", _Summed.apply(log_q, values.sum(), slope))
+
+
 def refuse_infinite(weighing: Tensor, other: Tensor, what: str) -> None:
     """Refuse a divergence that is infinite, as it weighs by one distribution what has no probability in the other.
 
@@ -272,6 +283,21 @@ class _Buckets(torch.autograd.Function):
         empty = rest.isneginf()  # no token is left beside the entries
         share = (others - rest.masked_fill(empty, 0)[:, None]).exp_().mul_(of_rest.masked_fill(empty, 0)[:, None])
         return share.scatter_add_(1, ids, of_entries), None, None
+
+
+class _Summed(torch.autograd.Function):
+    """A value with a gradient that is known."""
+
+    @staticmethod
+    def forward(ctx: Any, log_q: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        (factor,) = gradients
+        return slope if bool(factor == 1) else slope * factor, None, None
 
 
 def _finite(log_probs: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ same, whatever their sequence; what a sparse signal has no entry for is one outc
 Axes: V vocabulary.
 """
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from datagen.contracts.params import Params
 from trainers.objectives import SumCount
-from trainers.signals import Labelled, Signal, SparseLogProbs, drawn, outcomes, refuse_infinite
+from trainers.signals import Labelled, Signal, SparseLogProbs, drawn, outcomes, refuse_infinite, summed
 
 
 class Config(Params):
@@ -46,4 +47,7 @@ def forward_kl(student_logits: Tensor, signal: Signal, mask: Tensor, *, temperat
         return SumCount(-(weights * log_q).sum(), mask.sum())
     log_q, log_p = outcomes(student_logits, teacher, mask, temperature)
     refuse_infinite(log_p, log_q, "forward_kl is infinite: the student gives probability 0 to a token of the teacher's")
-    return SumCount((log_p.exp() * (log_p - log_q)).sum() * temperature**2, mask.sum())
+    with torch.no_grad():
+        p = log_p.exp()
+        values = torch.linalg.vecdot(p, log_p.sub_(log_q))
+    return SumCount(summed(log_q, values, p.neg_()) * temperature**2, mask.sum())

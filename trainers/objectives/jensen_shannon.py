@@ -8,15 +8,13 @@ temperature's square as in forward KL; what a sparse signal has no entry for is 
 Axes: V vocabulary.
 """
 
-import math
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from datagen.contracts.params import Params
 from trainers.objectives import SumCount
-from trainers.signals import Signal, outcomes
+from trainers.signals import Signal, outcomes, summed
 
 
 class Config(Params):
@@ -52,10 +50,12 @@ def jensen_shannon(
             f"weight_of_teacher {weight_of_teacher}: must lie inside (0, 1); its ends are forward_kl and reverse_kl"
         )
     log_q, log_p = outcomes(student_logits, signal, mask, temperature)
-    log_weights = math.log(weight_of_teacher), math.log1p(-weight_of_teacher)
-    # Through the mixture no gradient comes: what p and q pass back by it is a constant in each row of logits.
-    log_m = torch.logaddexp(log_p + log_weights[0], log_q.detach() + log_weights[1])
-    of_teacher = (log_p.exp() * (log_p - log_m)).sum()
-    of_student = (log_q.exp() * (log_q - log_m)).sum()
-    value = weight_of_teacher * of_teacher + (1 - weight_of_teacher) * of_student
-    return SumCount(value * temperature**2, mask.sum())
+    with torch.no_grad():
+        p, q = log_p.exp(), log_q.exp()
+        log_m = torch.lerp(q, p, weight_of_teacher).clamp_(min=torch.finfo(q.dtype).tiny).log_()
+        of_teacher = torch.linalg.vecdot(p, log_p.sub_(log_m))
+        log_ratio = log_m.neg_().add_(log_q)
+        of_student = torch.linalg.vecdot(q, log_ratio)
+        values = weight_of_teacher * of_teacher + (1 - weight_of_teacher) * of_student
+        slope = q.mul_(log_ratio).mul_(1 - weight_of_teacher)  # through the mixture the rest is a constant times q
+    return SumCount(summed(log_q, values, slope) * temperature**2, mask.sum())

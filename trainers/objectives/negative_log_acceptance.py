@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datagen.contracts.params import Params
 from trainers.objectives import SumCount
-from trainers.signals import LOG_ZERO, Signal, outcomes
+from trainers.signals import LOG_ZERO, Signal, outcomes, summed
 
 
 class Config(Params):
@@ -40,10 +40,16 @@ def negative_log_acceptance(
             temperature, or no token has a probability in both.
     """
     log_q, log_p = outcomes(student_logits, signal, mask, temperature)
-    log_acceptance = torch.minimum(log_p, log_q).logsumexp(dim=-1)
+    with torch.no_grad():
+        log_acceptance = torch.minimum(log_p, log_q).logsumexp(dim=-1)
     if bool((log_acceptance < LOG_ZERO / 2).any()):
         raise ValueError(
             "negative_log_acceptance is infinite: student and teacher have no token in common; give logits that are "
             "-inf to both models, or to neither"
         )
-    return SumCount(-log_acceptance.sum(), mask.sum())
+    with torch.no_grad():
+        share = (
+            (log_q - log_acceptance[:, None]).clamp_(max=0).exp_()
+        )  # more than 1 only where p < q, which is left out
+        counts = torch.heaviside(log_p.sub_(log_q), log_p.new_tensor(0.5))
+    return SumCount(summed(log_q, -log_acceptance, share.mul_(counts).neg_()), mask.sum())

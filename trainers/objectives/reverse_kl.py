@@ -8,12 +8,13 @@ forward KL; what a sparse signal has no entry for is one outcome more.
 Axes: V vocabulary.
 """
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from datagen.contracts.params import Params
 from trainers.objectives import SumCount
-from trainers.signals import Signal, outcomes, refuse_infinite
+from trainers.signals import Signal, outcomes, refuse_infinite, summed
 
 
 class Config(Params):
@@ -40,4 +41,7 @@ def reverse_kl(student_logits: Tensor, signal: Signal, mask: Tensor, *, temperat
     """
     log_q, log_p = outcomes(student_logits, signal, mask, temperature)
     refuse_infinite(log_q, log_p, "reverse_kl is infinite: the teacher gives probability 0 to a token of the student's")
-    return SumCount((log_q.exp() * (log_q - log_p)).sum() * temperature**2, mask.sum())
+    with torch.no_grad():
+        q, log_ratio = log_q.exp(), log_p.neg_().add_(log_q)
+        values = torch.linalg.vecdot(q, log_ratio)
+    return SumCount(summed(log_q, values, q.mul_(log_ratio)) * temperature**2, mask.sum())

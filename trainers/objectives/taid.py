@@ -19,7 +19,7 @@ from torch import Tensor
 
 from datagen.contracts.params import Params
 from trainers.objectives import SumCount
-from trainers.signals import LOG_ZERO, Signal, outcomes, refuse_infinite
+from trainers.signals import LOG_ZERO, Signal, outcomes, refuse_infinite, summed
 
 
 class Config(Params):
@@ -58,7 +58,10 @@ def taid(student_logits: Tensor, signal: Signal, mask: Tensor, *, t: float = 1.0
             target = target.masked_fill(log_p <= LOG_ZERO, -torch.inf)  # an infinite logit times any t
         target = target.log_softmax(dim=-1).clamp(min=LOG_ZERO) if t > 0 else log_q.detach()
     refuse_infinite(target, log_q, "taid is infinite: the student gives probability 0 to a token of the teacher's")
-    return SumCount((target.exp() * (target - log_q)).sum() * temperature**2, mask.sum())
+    with torch.no_grad():
+        p = target.exp()
+        values = torch.linalg.vecdot(p, target - log_q)
+    return SumCount(summed(log_q, values, p.neg_()) * temperature**2, mask.sum())
 
 
 class State:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datagen.contracts.params import Params
 from trainers.objectives import SumCount
-from trainers.signals import Signal, outcomes
+from trainers.signals import Signal, outcomes, summed
 
 
 class Config(Params):
@@ -56,9 +56,8 @@ def total_variation_pp(
         means = (q * r).sum(dim=-1, keepdim=True) if mean is None else q.new_full((len(q), 1), mean)
         deviations = (means * (1 - means)).clamp(min=0).sqrt()
         advantages = torch.where(deviations > 0, (r - means) / deviations, 0.0)
-        value, weights = (p - q).abs().sum() / 2, q * advantages
-    surrogate = -(weights * log_q).sum()
-    return SumCount(surrogate + (value - surrogate.detach()), mask.sum())
+        values = (p - q).abs().sum(dim=-1) / 2
+    return SumCount(summed(log_q, values, -q * advantages), mask.sum())
 
 
 def agreement(student_logits: Tensor, signal: Signal, mask: Tensor, *, temperature: float = 1.0) -> SumCount:
