@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from datagen.contracts.dataset import iterate, read_manifest
 from datagen.contracts.stage import main
 from trainers.stages.evaluate_draft import STAGE
+from trainers.stages.train_lm import STAGE as TRAIN
 
 WORDS = ("red", "blue", "green", "grey")
 
@@ -116,6 +117,21 @@ def test_traces_and_greedy_acceptance(evaluate: Callable[..., Any], noisy: Path,
     assert row["acceptance"] == int(row["acceptance"]) and row["expected"] == row["n_accepted"]
     assert row["text"].startswith(row["greedy_text"])
     assert metrics["tokens_a_pass"]["measured"] == pytest.approx(row["n_tokens"] / row["n_passes"], abs=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["total_variation_pp", "negative_log_acceptance"])
+def test_a_trained_draft_is_kept_more(
+    objective: str, evaluate: Callable[..., Any], tiny: Path, noisy: Path, traces: Path, tmp_path: Path
+):
+    """What train_lm wrote is a draft as it is; its acceptance on the prompts it learned from is above the start's."""
+    settings = [f"student={noisy}", f"teacher={tiny}", f"objective={objective}", "steps=15", "learning_rate=0.003"]
+    files = ["--data", str(traces), "--out", str(tmp_path / "draft")]
+    assert main(TRAIN, [*files, "--set", *settings, "n_threads=1", "schedule=constant"]) == 0
+    code, metrics = evaluate(tmp_path / "draft", before=noisy, path=traces)
+    assert code == 0 and metrics["n_prompts"] == 12
+    assert metrics["acceptance"]["difference"]["low"] > 0
+    assert abs(metrics["measured"]["standard_errors"]) < 3
+    assert metrics["greedy"]["draft"]["n_equal_but_for_rounding"] == 12
 
 
 @pytest.mark.parametrize(
