@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
 from datagen.contracts.errors import DataError
-from trainers.language_models import causal
+from trainers.language_models import StudentModel, causal
 
 if TYPE_CHECKING:
     from trainers.on_policy import Config
@@ -62,7 +62,7 @@ def sample(
     """An answer to each prompt, its end included where it ended, and the sum of its tokens' entropies in nats.
 
     Args:
-        network: a `StudentModel`, in eval mode.
+        network: a `StudentModel` or a model of transformers, in eval mode.
         prompts: tokens, at least one each.
         seeds: of each prompt's draws.
         config: of the rollouts.
@@ -72,7 +72,7 @@ def sample(
     Raises:
         DataError: a prompt leaves no position to answer in.
     """
-    model: Any = causal(getattr(network, "model", network))
+    model: Any = causal(network.model if isinstance(network, StudentModel) else network)
     found: list[tuple[list[int], float]] = []
     for start in range(0, len(prompts), config.rollout_batch):
         part = prompts[start : start + config.rollout_batch]
