@@ -155,8 +155,8 @@ def train_and_evaluate(
         trained = ["--data", folder / "traces", "--out", folder / "student", "--metrics", folder / "train.json"]
         if not (folder / "train.json").exists():  # written last, so the student is there
             _stage("train_lm", arguments.params, [*trained, "--set", *settings])
-        answered = ["--prompts", arguments.prompts, "--out", folder / "evaluation"]
-        _stage("evaluate_lm", arguments.params, ["--student", folder / "student", *answered])
+        answered = ["--data", arguments.prompts, "--out", folder / "evaluation"]
+        _stage("evaluate_lm", arguments.params, ["--model", folder / "student", *answered])
         train = json.loads((folder / "train.json").read_text())
         write_json(result, {"train": train, "scores": _scores(folder / "evaluation", arguments.prompts)})
         shutil.rmtree(folder / "student")

@@ -54,6 +54,7 @@ class Stage:
         inputs: argument name to help; each is required.
         optional_inputs: those that may be left out.
         run: does the work and returns the metrics that people compare; no times among them.
+        needs_out: whether there must be a place for what it writes; one that gives metrics besides may do without.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Stage:
     inputs: Mapping[str, str]
     run: Callable[["Run"], Mapping[str, Any]]
     optional_inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    needs_out: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +162,11 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     try:
         _die_with_dvc()
         _check_interpreter()
-        run = _prepare(stage, arguments)
-        with locked(run.out):
+        with contextlib.ExitStack() as scratch:
+            if arguments.out is None:
+                arguments.out = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datastill-")), "out")
+            run = _prepare(stage, arguments)
+            scratch.enter_context(locked(run.out))
             configure_logging()
             log.info("%s: start, writes %s", stage.name, run.out)
             metrics = dict(stage.run(run))
@@ -267,7 +272,7 @@ def _parser(stage: Stage) -> argparse.ArgumentParser:
                 help=text,
                 metavar="PATH",
             )
-    parser.add_argument("--out", type=Path, required=True, help="what to write", metavar="DIR")
+    parser.add_argument("--out", type=Path, required=stage.needs_out, help="what to write", metavar="DIR")
     parser.add_argument("--params", type=Path, help="params file to read the section from", metavar="FILE")
     parser.add_argument("--section", default=stage.name, help="section of the params file (default: %(default)s)")
     parser.add_argument(

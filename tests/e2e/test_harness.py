@@ -30,7 +30,7 @@ def test_our_verdicts_are_those_of_lm_eval(
 
     from datagen.backends.models import EMBEDDED, resolve_model
 
-    paths = ["--student", str(resolve_model(EMBEDDED).folder), "--prompts", str(prompts)]
+    paths = ["--model", str(resolve_model(EMBEDDED).folder), "--data", str(prompts)]
     out = ["--out", str(tmp_path / "evaluation"), "--metrics", str(tmp_path / "metrics.json")]
     assert main(STAGE, [*paths, *out, "--set", "harness=lm_eval", "max_new_tokens=32", "batch_size=8"]) == 0
     found = json.loads((tmp_path / "metrics.json").read_text())["harness"]

@@ -1,41 +1,62 @@
-"""Evaluate a student: verified rate on prompts that it never saw, before and after training, decoded alike.
+"""Evaluate a language model: how likely it finds given answers, and how many of its own are verified.
 
-The dataset holds both models' answers as Traces whose `teacher` is `before` or `after`, and `verdicts.parquet`.
+DATA is a dataset of Traces or of Prompts, or a .jsonl or .parquet file of either, that the model never saw. Of rows
+with an answer, `messages` that end on the assistant's turn or `prompt` and `completion`, come `nats_per_token` and
+`bits_per_byte`; of rows with a verifier (a reference, constraints or tests of code), `verified_rate` of the answers
+that the model gives to their prompts. With `before=MODEL`, such as the one that training started from, each of them is
+that of both models, `before` and `after`, with the paired bootstrap interval of the verified rates' difference.
+
+The output holds the models' answers as Traces whose `teacher` is `before` or `after`, `verdicts.parquet` and, of rows
+with an answer, `likelihoods.parquet`; without `--out` there are metrics alone.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
+import polars as pl
 from pydantic import Field
 
 from datagen.backends import local
-from datagen.backends.base import Environment, Failure, Request, Sampling, TextBackend
+from datagen.backends.base import Sampling, TextBackend
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.dataset import DatasetWriter, content_hash
 from datagen.contracts.errors import DataError, ParamsError
-from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.inputs import InputParams, open_rows
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Trace, Verdict
-from datagen.contracts.seeding import derive_seed
-from datagen.contracts.stage import Progress, Run, Stage, load_method, main
+from datagen.contracts.stage import Run, Stage, load_method, main
+from trainers import likelihood
+from trainers.answered import AFTER, BEFORE, answer, can_be_judged, environment_of, rates_of, write
 from trainers.device import check_packages
 from trainers.harness import answerable, check_harness, lm_eval_scores, load
+from trainers.students import check_usable, count_reasons
 
 DEFAULT_METHOD = "by_row"
-WHO = ("before", "after")
 
 
 class Config(Params):
-    """How answers are judged and compared; `model` is the one that training started from.
+    """How answers are scored, judged and compared.
 
-    `harness` lm_eval runs EleutherAI's harness besides, on the prompts whose reference is a number, such as GSM8K's.
+    `before` is a model to compare with, by name or folder. `harness` lm_eval runs EleutherAI's harness besides, on the
+    prompts whose reference is a number, such as GSM8K's. `micro_batch_tokens` bounds what is scored at once.
     """
 
     method: str = DEFAULT_METHOD
+    before: str | None = None
     n_resamples: int = Field(2000, ge=1)
     harness: Literal["none", "lm_eval"] = "none"
+    micro_batch_tokens: int = Field(2048, ge=1)
+
+
+class Asked(Params):
+    """How the models are run; as `datagen.backends.local` says."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = Field(64, ge=1)
+    max_prompt_tokens: int = Field(1024, ge=1)
 
 
 class Decoding(Sampling):
@@ -46,96 +67,113 @@ class Decoding(Sampling):
 
 
 def parse(section: Mapping[str, Any]) -> Parts:
-    """The section against this stage's, the verifier's and the local backend's Config."""
+    """The section against this stage's and the verifier's Config."""
     method = load_method("datagen.verify", section.get("method", DEFAULT_METHOD))
     if hasattr(method, "opened"):
         raise ParamsError(
-            "method: asks a backend of its own, and evaluate_lm asks the two models alone; judge its answers by "
+            "method: asks a backend of its own, and evaluate_lm asks the models alone; judge its answers by "
             f"`datastill verify --traces EVALUATION` (got {section['method']!r})"
         )
-    return validate(section, Config, method.Config, local.Config, Decoding, InputParams)
+    return validate(section, Config, method.Config, Asked, Decoding, InputParams)
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Write both models' answers and verdicts; the figures are in the manifest too."""
+    """Score, answer and judge; the figures are in the manifest too."""
     check_packages()
-    config, backend, student = run.params[Config], run.params[local.Config], run.inputs["student"]
-    if not (student / "config.json").is_file():
-        raise DataError(f"{student}: no folder of a model (it has no config.json); run train_lm, or name another")
-    rows = list(Rows(run.inputs["prompts"], Prompt, run.name, run.params[InputParams]))
-    prompts = [row for row in rows if isinstance(row, Prompt)]
-    if not prompts:
-        raise DataError(f"{run.inputs['prompts']}: no prompt to evaluate on")
+    config, model, data = run.params[Config], run.inputs["model"], run.inputs["data"]
+    if not (model / "config.json").is_file():
+        raise DataError(f"{model}: no folder of a model (it has no config.json); run train_lm, or name another")
+    rows = list(open_rows(data, run.name, run.params[InputParams]))
+    traces = [row for row in rows if isinstance(row, Trace)]
+    asked: list[Prompt | Rejection] = [*_asked(traces)]
+    if not traces:
+        asked = [row for row in rows if isinstance(row, Prompt | Rejection)]
+    prompts = [row for row in asked if isinstance(row, Prompt)]
+    if not traces and not prompts:
+        raise DataError(f"{data}: no answer to score, and no prompt to evaluate on")
+    if not traces and config.method == DEFAULT_METHOD and not any(map(can_be_judged, prompts)):
+        raise DataError(f"{data}: no row has an answer to score, or a reference, constraints or tests to judge one by")
     if config.harness == "lm_eval":
         check_harness()
         answerable(prompts)
-    answers: dict[str, list[Trace | Rejection]] = {}
-    models: dict[str, Any] = {}
-    with Ledger.open(ledger_path()) as ledger, run.progress(2 * len(prompts), "answers") as bar:
-        for who, model in zip(WHO, (backend.model, str(student)), strict=True):
-            environment = _environment(ledger, who, bar)
-            opened: AbstractContextManager[TextBackend] = local.local(
-                backend.model_copy(update={"model": model}), environment
-            )
-            with opened as teacher:
-                models[who] = dict(teacher.identity)
-                answers[who] = list(_answer(who, teacher, prompts, run.params[Decoding], run.name, bar))
-            run.facts.update({f"{name}_{who}": n for name, n in environment.counts.items()})
-    verdicts = {who: list(_judge(run.params, answers[who])) for who in WHO}
-    metrics = _figures(prompts, verdicts, config, run.params[Decoding].seed)
+    models = {BEFORE: config.before, AFTER: str(model)} if config.before else {AFTER: str(model)}
+    metrics, table, dropped = _score(run, rows, models) if traces else ({}, None, [])
+    answers, verdicts, identities = _ask(run, prompts, models) if prompts else ({}, {}, {})
+    if prompts:
+        seed = run.params[Decoding].seed
+        metrics |= rates_of(prompts, verdicts, n_resamples=config.n_resamples, seed=seed)
     if config.harness == "lm_eval":
-        metrics["harness"] = _run_harness(run, prompts, verdicts["after"], answerable(prompts))
+        metrics["harness"] = _run_harness(run, prompts, verdicts[AFTER], answerable(prompts))
     manifest = {
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
         "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
-        "models": models,
+        "models": identities,
         "figures": metrics,
     }
     with DatasetWriter(run.out, Trace, manifest, {"verdicts": Verdict}) as writer:
-        _write(writer, rows, answers, verdicts)
+        write(writer, [*dropped, *asked], answers, verdicts)
+        if table is not None:
+            writer.attach("likelihoods.parquet", table)
     return metrics | {"rows": writer.rows, "rejected": dict(writer.reasons)}
 
 
-def _environment(ledger: Ledger, who: str, bar: Progress) -> Environment:
-    """Shows what is asked before the first block of answers is whole."""
+def _asked(traces: Sequence[Trace]) -> list[Prompt]:
+    """The prompts of answers that can be judged, each once."""
+    found: dict[str, Prompt] = {}
+    for trace in traces:
+        if trace.prompt.messages and can_be_judged(trace.prompt):
+            found.setdefault(trace.prompt.id, trace.prompt)
+    return list(found.values())
 
-    def show() -> None:
-        bar.advance(0, note=f"{who}, {environment.counts['requests']:.0f} asked")
 
-    environment = Environment(ledger=ledger, notify=show)
-    return environment
-
-
-def _answer(
-    who: str, model: TextBackend, prompts: Sequence[Prompt], decoding: Decoding, stage: str, bar: Progress
-) -> Iterator[Trace | Rejection]:
-    requests = (
-        Request(
-            messages=prompt.messages,
-            tools=prompt.tools,
-            sampling=decoding.model_copy(update={"seed": derive_seed(decoding.seed, prompt.id, 0)}),
-        )
-        for prompt in prompts
+def _score(
+    run: Run, rows: Sequence[Trace | Rejection], models: Mapping[str, str]
+) -> tuple[dict[str, Any], bytes, list[Rejection]]:
+    """The figures, the table of rows, and the rows that cannot be scored."""
+    config = run.params[Config]
+    found = likelihood.compare(
+        models, rows, dtype=run.params[Asked].dtype, max_tokens=config.micro_batch_tokens, stage=run.name
     )
-    for prompt, outcome in zip(prompts, model.generate(requests), strict=True):
-        id = f"{prompt.id}#0.{outcome.key.hex()[:8]}"
-        bar.advance(1, note=who)
-        if isinstance(outcome.answer, Failure):
-            yield Rejection(id=id, stage=stage, reason=outcome.answer.reason, detail=outcome.answer.detail)
-        else:
-            yield Trace(
-                id=id,
-                prompt=prompt,
-                completion=outcome.answer.text,
-                finish_reason=outcome.answer.finish_reason,
-                teacher=who,
-                request_key=outcome.key.hex(),
-                seed=outcome.request.sampling.seed,
-                n_prompt_tokens=outcome.answer.n_prompt_tokens,
-                n_completion_tokens=outcome.answer.n_completion_tokens,
-            )
+    bound = run.params[InputParams].max_rejected_share
+    check_usable(str(run.inputs["data"]), found.rejections, len(rows), bound, frozenset())
+    if not found.ids:
+        raise DataError(f"{run.inputs['data']}: no row is left to score: {count_reasons(found.rejections)}")
+    figures = {who: likelihood.figures(each) for who, each in found.by_model.items()}
+    names = ("nats_per_token", "bits_per_byte", "n_tokens", "n_bytes")
+    metrics: dict[str, Any] = {"n_scored": len(found.ids)} | (
+        figures[AFTER]
+        if len(models) == 1
+        else {name: {who: theirs[name] for who, theirs in figures.items()} for name in names}
+    )
+    table = io.BytesIO()
+    pl.concat(
+        pl.DataFrame(
+            {"id": found.ids, "model": who}
+            | {name: [getattr(one, name) for one in each] for name in likelihood.Likelihood._fields}
+        )
+        for who, each in found.by_model.items()
+    ).write_parquet(table, compression="zstd")
+    return metrics, table.getvalue(), found.rejections
+
+
+def _ask(
+    run: Run, prompts: Sequence[Prompt], models: Mapping[str, str]
+) -> tuple[dict[str, list[Trace | Rejection]], dict[str, list[Verdict | None]], dict[str, Any]]:
+    """Each model's answers with their verdicts, and which model it is."""
+    answers: dict[str, list[Trace | Rejection]] = {}
+    identities: dict[str, Any] = {}
+    with Ledger.open(ledger_path()) as ledger, run.progress(len(models) * len(prompts), "answers") as bar:
+        for who, model in models.items():
+            environment = environment_of(ledger, who, bar)
+            backend = local.Config(model=model, **run.params[Asked].model_dump())
+            opened: AbstractContextManager[TextBackend] = local.local(backend, environment)
+            with opened as teacher:
+                identities[who] = dict(teacher.identity)
+                answers[who] = list(answer(who, teacher, prompts, run.params[Decoding], run.name, bar))
+            run.facts.update({f"{name}_{who}": n for name, n in environment.counts.items()})
+    return answers, {who: list(_judge(run.params, theirs)) for who, theirs in answers.items()}, identities
 
 
 def _judge(params: Parts, answers: Sequence[Trace | Rejection]) -> Iterator[Verdict | None]:
@@ -147,38 +185,12 @@ def _judge(params: Parts, answers: Sequence[Trace | Rejection]) -> Iterator[Verd
         yield next(verdicts) if isinstance(row, Trace) else None
 
 
-def _figures(
-    prompts: Sequence[Prompt], verdicts: Mapping[str, Sequence[Verdict | None]], config: Config, seed: int
-) -> dict[str, Any]:
-    """Verified rates, an answer that is missing counting as not verified, and the interval of their difference."""
-    from trainers.bootstrap import paired_bootstrap
-
-    passed = {who: [float(v is not None and v.status == "pass") for v in verdicts[who]] for who in WHO}
-    families: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        families.setdefault(prompt.family, []).append(i)
-
-    def rate(who: str, positions: Sequence[int]) -> float:
-        return round(sum(passed[who][i] for i in positions) / len(positions), 4)
-
-    difference = paired_bootstrap(passed["before"], passed["after"], n_resamples=config.n_resamples, seed=seed)
-    return {
-        "n_prompts": len(prompts),
-        "verified_rate": {who: rate(who, range(len(prompts))) for who in WHO},
-        "difference": {name: round(value, 4) for name, value in difference._asdict().items()},
-        "by_family": {
-            family: {"n": len(positions)} | {who: rate(who, positions) for who in WHO}
-            for family, positions in sorted(families.items())
-        },
-    }
-
-
 def _run_harness(
     run: Run, prompts: Sequence[Prompt], verdicts: Sequence[Verdict | None], positions: Sequence[int]
 ) -> dict[str, Any]:
-    """The student's accuracy by our verdicts and by the harness, and on how many prompts the two differ."""
-    backend = run.params[local.Config]
-    model = load(run.inputs["student"], device=device_type(), dtype=backend.dtype, batch_size=backend.batch_size)
+    """The model's accuracy by our verdicts and by the harness, and on how many prompts the two differ."""
+    backend = run.params[Asked]
+    model = load(run.inputs["model"], device=device_type(), dtype=backend.dtype, batch_size=backend.batch_size)
     asked = [prompts[i] for i in positions]
     theirs = lm_eval_scores(model, asked, max_new_tokens=run.params[Decoding].max_new_tokens)
     ours = [float(v is not None and v.status == "pass") for v in (verdicts[i] for i in positions)]
@@ -190,35 +202,15 @@ def _run_harness(
     }
 
 
-def _write(
-    writer: DatasetWriter,
-    rows: Sequence[Prompt | Rejection],
-    answers: Mapping[str, Sequence[Trace | Rejection]],
-    verdicts: Mapping[str, Sequence[Verdict | None]],
-) -> None:
-    """By prompt, before and then after; a row that is no prompt is a rejection."""
-    position = 0
-    for row in rows:
-        if isinstance(row, Rejection):
-            writer.read()
-            writer.reject(row)
-            continue
-        writer.read(len(WHO))
-        for who in WHO:
-            writer.put(answers[who][position])
-            if verdict := verdicts[who][position]:
-                writer.add("verdicts", verdict)
-        position += 1
-
-
 STAGE = Stage(
     name="evaluate_lm",
     parse=parse,
     inputs={
-        "student": "folder that train_lm wrote, or any transformers model with a chat template",
-        "prompts": "dataset of Prompts that the student did not see, .jsonl or .parquet file",
+        "model": "folder that train_lm wrote, or any transformers model with a chat template",
+        "data": "dataset of Traces or Prompts that the model did not see, .jsonl or .parquet file",
     },
     run=run,
+    needs_out=False,
 )
 
 if __name__ == "__main__":

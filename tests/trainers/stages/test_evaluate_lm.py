@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from datagen.contracts.stage import main
+from tests.tiny_model import write_tiny_model
+from tests.trainers.conftest import CHAT_TEMPLATE
 from trainers.stages.evaluate_lm import STAGE
 from trainers.stages.train_lm import STAGE as TRAIN
 
@@ -38,21 +41,25 @@ def prompts(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
-def student(tiny: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def student(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, taught to say the word that it is asked for."""
-    traces = tmp_path / "traces.jsonl"
+    folder = tmp_path_factory.mktemp("taught")
+    traces = folder / "traces.jsonl"
     rows = [{"id": word, "prompt": f"say {word}", "completion": word} for word in TOLD]
     traces.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = ["--set", f"model={tiny}", "epochs=150", "batch_size=3", "learning_rate=0.01", "n_threads=1"]
-    assert main(TRAIN, ["--traces", str(traces), "--out", str(tmp_path / "student"), *settings]) == 0
-    return tmp_path / "student"
+    settings = ["--set", f"student={tiny}", "epochs=150", "batch_size=3", "learning_rate=0.01", "n_threads=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATASTILL_HOME", str(folder / "home"))
+        patch.setenv("DATASTILL_DEVICE", "cpu")
+        assert main(TRAIN, ["--data", str(traces), "--out", str(folder / "student"), *settings]) == 0
+    return folder / "student"
 
 
 def evaluate(tiny: Path, student: Path, prompts: Path, out: Path, *more: str) -> tuple[int, dict[str, Any]]:
-    paths = ["--student", str(student), "--prompts", str(prompts), "--out", str(out)]
+    paths = ["--model", str(student), "--data", str(prompts), "--out", str(out)]
     metrics = out.with_suffix(".json")
-    code = main(STAGE, [*paths, "--metrics", str(metrics), "--set", f"model={tiny}", "max_new_tokens=8", *more])
+    code = main(STAGE, [*paths, "--metrics", str(metrics), "--set", f"before={tiny}", "max_new_tokens=8", *more])
     return code, json.loads(metrics.read_text()) if code == 0 else {}
 
 
@@ -116,7 +123,7 @@ def test_a_row_that_is_no_prompt_is_a_rejection(tiny: Path, student: Path, promp
     ("settings", "code", "says"),
     [
         (["method=by_rows"], 2, "method: no 'by_rows' in datagen.verify"),
-        (["method=judge", "backend=scripted"], 2, "method: asks a backend of its own, and evaluate_lm asks the two"),
+        (["method=judge", "backend=scripted"], 2, "method: asks a backend of its own, and evaluate_lm asks the models"),
         (["n_resamples=0"], 2, "n_resamples: Input should be greater than or equal to 1"),
         (["harness=lm-eval"], 2, "harness: Input should be 'none' or 'lm_eval'"),
     ],
@@ -134,6 +141,108 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert evaluate(tiny, tiny, prompts, tmp_path / "out", *settings)[0] == code
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def score(model: Path, data: Path, metrics: Path, *more: str) -> dict[str, Any]:
+    """The metrics of a model alone, written nowhere else."""
+    paths = ["--model", str(model), "--data", str(data), "--metrics", str(metrics)]
+    assert main(STAGE, [*paths, "--set", "max_new_tokens=8", *more]) == 0
+    return json.loads(metrics.read_text())
+
+
+ANSWERS: tuple[dict[str, Any], ...] = (
+    {"prompt": "x", "completion": "Grüße"},
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "你好!"}]},
+)
+
+
+def test_a_uniform_model_in_closed_form(tmp_path: Path):
+    """Ln V nats a token; 7 bytes in 7 tokens and the turn's end, 7 in 7 and the end: 16 log2 V bits over 14 bytes."""
+    model = write_tiny_model(tmp_path / "uniform", silent=True)
+    (model / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    data = tmp_path / "answers.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in ANSWERS))
+    metrics = score(model, data, tmp_path / "metrics.json")
+    assert metrics["nats_per_token"] == pytest.approx(math.log(259), rel=1e-7)
+    assert metrics["bits_per_byte"] == pytest.approx(16 * math.log2(259) / 14, rel=1e-7)
+    assert (metrics["n_scored"], metrics["n_tokens"], metrics["n_bytes"]) == (2, 16, 14)
+    assert "verified_rate" not in metrics
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_likelihood_as_transformers_computes_it(tiny: Path, tmp_path: Path):
+    """Oracle: transformers' own loss on each conversation alone, its labels masked before the answer."""
+    data = tmp_path / "answers.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in ANSWERS))
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
+    nats, n_tokens = 0.0, 0
+    for prompt, answer in (("x", "Grüße"), ("a", "你好!")):
+        given = tokenizer(f"<s>user:{prompt}</s>\n<s>assistant:", return_tensors="pt").input_ids
+        whole = tokenizer(f"<s>user:{prompt}</s>\n<s>assistant:{answer}</s>", return_tensors="pt").input_ids
+        labels = whole.clone()
+        labels[:, : given.shape[1]] = -100
+        n_learned = whole.shape[1] - given.shape[1]
+        with torch.no_grad():
+            nats += model(input_ids=whole, labels=labels).loss.item() * n_learned
+        n_tokens += n_learned
+    out = tmp_path / "evaluation"
+    metrics = score(tiny, data, tmp_path / "metrics.json", "--out", str(out))
+    assert metrics["nats_per_token"] == pytest.approx(nats / n_tokens, rel=1e-6)
+    rows = pl.read_parquet(out / "likelihoods.parquet")
+    assert rows["model"].to_list() == ["after", "after"] and rows["nats"].sum() == pytest.approx(nats, rel=1e-6)
+    assert score(tiny, data, tmp_path / "again.json", "micro_batch_tokens=1")["nats_per_token"] == pytest.approx(
+        metrics["nats_per_token"], rel=1e-6
+    )
+
+
+def test_rows_with_an_answer_and_a_verifier_are_scored_and_judged(tiny: Path, student: Path, tmp_path: Path):
+    """The taught model says two of three words that it is asked for; of two rows of one prompt one is asked."""
+    rows = [
+        {"id": f"{word}-{i}", "prompt_id": word, "prompt": f"say {word}", "completion": word,
+         "constraints": [{"id": "keywords:existence", "kwargs": {"keywords": [word]}}]}
+        for i, word in enumerate(("red", "blue", "unsayable", "red"))
+    ]  # fmt: skip
+    data = tmp_path / "answers.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    metrics = score(student, data, tmp_path / "metrics.json")
+    assert (metrics["n_scored"], metrics["n_prompts"], metrics["verified_rate"]) == (4, 3, 0.6667)
+    both = score(student, data, tmp_path / "both.json", f"before={tiny}")
+    assert both["verified_rate"] == {"before": 0.0, "after": 0.6667}
+    assert both["nats_per_token"]["after"] == metrics["nats_per_token"] < both["nats_per_token"]["before"]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "what?"}, "no row has an answer to score, or a reference, constraints or tests to judge one by"),
+        ({"text": "a text"}, "no answer to score, and no prompt to evaluate on"),
+        ({"prompt": "a" * 600, "completion": "b"}, "1 of 1 rows cannot be used, max_rejected_share is 0.05; the first"),
+        ({"prompt": "a", "completion": " ", "id": "e"}, None),
+        ({"prompt": "a", "completion": "", "id": "e"}, "first is 'e': empty_completion: no text to score"),
+    ],
+)
+def test_data_that_says_nothing_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: Any, says: str | None
+):
+    """A space is a text, if a short one; the context is 512."""
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(row) + "\n")
+    code = main(STAGE, ["--model", str(tiny), "--data", str(data)])
+    assert code == (0 if says is None else 3)
+    assert says is None or says in capsys.readouterr().err
+
+
+def test_a_model_without_numbers_is_named(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One whose head is infinite."""
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny)
+    torch.nn.init.constant_(model.lm_head.weight, math.inf)
+    model.save_pretrained(tmp_path / "bad")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "bad")
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"id": "r", "prompt": "a", "completion": "b"}) + "\n")
+    assert main(STAGE, ["--model", str(tmp_path / "bad"), "--data", str(data)]) == 3
+    assert "row 'r': its tokens have nan nats; look at the model's logits" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_named(
