@@ -1,0 +1,110 @@
+"""Objectives beside each other: SmolLM2-135M into a quarter of its layers, the same tokens for all, several seeds.
+
+    python -m benchmarks.students_compare --data FOLDER [--seeds 3] [--steps 24] [--out FILE.json] [--kept FOLDER]
+    python -m benchmarks.students_compare --out FILE.json    # trains nothing: the table of what is there
+
+FOLDER holds train.jsonl of GSM8K; of its rows those that are held out are the last. Students are those that `datastill
+compare_students` trains. The table gives nats per token on held-out completions with half the 95 % interval over seeds,
+the difference to supervised seed by seed, the share of likeliest tokens that were right, the expected calibration
+error, CPU seconds and peak memory of training. `--kept` holds what is done, so that a run that was killed goes on.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from datagen.contracts.dataset import write_json
+from datagen.contracts.errors import DataError
+from trainers.lm_comparison import Outcome, compare, open_bench, parse
+from trainers.lm_comparison_figures import costs, figures, table
+
+OBJECTIVES = ["supervised", "forward_kl", "reverse_kl", "jensen_shannon", "taid"]
+MODEL = "smollm2-135m-instruct"
+MAX_TOKENS = 512
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what is not there, write the JSON after each student, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with GSM8K's train.jsonl; without, nothing is trained")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--layers", type=int, default=8, help="of the student; SmolLM2-135M has 30")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--held-out", type=int, default=32, help="rows")
+    parser.add_argument("--objectives", nargs="+", default=OBJECTIVES)
+    parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--n-threads", type=int, default=1)
+    parser.add_argument("--kept", type=Path, default=Path(".students_compare"))
+    parser.add_argument("--out", type=Path, help="JSON file")
+    options = parser.parse_args(argv)
+    if options.data is None:
+        if options.out is None or not options.out.exists():
+            parser.error("--data, or --out with a file that a run wrote")
+        found = json.loads(options.out.read_text())
+        print(table(found["figures"], found["costs"]))
+        return
+    section = section_of(options)
+    check_kept(options.kept, section)
+    data, heldout = write_rows(options.data / "train.jsonl", options.kept, options)
+    bench = open_bench(parse(section), data, heldout, options.kept)
+    outcomes: list[Outcome] = []
+    for outcome in compare(bench, options.kept, lambda _: None, lambda _: None):
+        outcomes.append(outcome)
+        print(json.dumps(asdict(outcome)), flush=True)
+        if options.out:
+            write_json(options.out, stated(section, outcomes))
+    print(table(figures(outcomes), costs(outcomes)))
+
+
+def section_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Parameters, as compare_students takes them."""
+    return {
+        "student": MODEL, "student_layers": options.layers, "teacher": MODEL, "teacher_kind": "hidden",
+        "teacher_dtype": options.precision,
+        "objectives": options.objectives, "seeds": options.seeds, "steps": options.steps,
+        "batch_size": options.batch_size, "learning_rate": options.learning_rate, "precision": options.precision,
+        "n_threads": options.n_threads, "max_tokens": MAX_TOKENS,
+    }  # fmt: skip
+
+
+def check_kept(folder: Path, section: Mapping[str, Any]) -> None:
+    """Note whose students `folder` keeps.
+
+    Raises:
+        DataError: those of other parameters.
+    """
+    noted = folder / "section.json"
+    if noted.exists() and json.loads(noted.read_text()) != section:
+        raise DataError(f"{noted}: students of other parameters are there; name another folder with --kept")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(noted, section)
+
+
+def write_rows(source: Path, folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
+    """GSM8K's rows as prompt and completion: the first, twice as many as a student learns from, and the last ones."""
+    lines = source.read_text(encoding="utf-8").splitlines()
+    rows = [{"prompt": row["question"], "completion": row["answer"]} for row in map(json.loads, lines)]
+    parts = {"train": rows[: 2 * options.steps * options.batch_size], "heldout": rows[-options.held_out :]}
+    for name, part in parts.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    return folder / "train.jsonl", folder / "heldout.jsonl"
+
+
+def stated(section: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What the JSON holds."""
+    return {
+        "benchmark": "students_compare",
+        "params": section,
+        "outcomes": [asdict(one) for one in outcomes],
+        "figures": figures(outcomes),
+        "costs": costs(outcomes),
+    }
+
+
+if __name__ == "__main__":
+    main()
