@@ -100,7 +100,7 @@ def step(options: argparse.Namespace, objective: str, chunk_tokens: int | None) 
     states = HiddenStates(normal(n, h), normal(v, h).mul_(2 * h**-0.5))
     labels = torch.randint(v, (n,), generator=generator, device=device)
     signal, loss_of = Labelled(labels, states), combined(objective)
-    base, start = _memory_mb(device, peak=False), _clock(device)
+    base, start = memory_mb(device, peak=False), _clock(device)
     if chunk_tokens is None:
         mask = torch.ones(n, dtype=torch.bool, device=device)
         with torch.no_grad():
@@ -110,7 +110,7 @@ def step(options: argparse.Namespace, objective: str, chunk_tokens: int | None) 
     else:
         part = linear_loss(hidden, weight, signal, loss_of, chunk_tokens=chunk_tokens or None)
     part.sum.backward()
-    seconds, peak = _clock(device) - start, _memory_mb(device, peak=True)
+    seconds, peak = _clock(device) - start, memory_mb(device, peak=True)
     gradients = [
         one.grad.flatten()[:: max(1, one.numel() // N_COMPARED)] for one in (hidden, weight) if one.grad is not None
     ]
@@ -164,7 +164,8 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _memory_mb(device: torch.device, *, peak: bool) -> float:
+def memory_mb(device: torch.device, *, peak: bool) -> float:
+    """Memory held now, from where on the peak counts; or that peak."""
     if device.type == "cpu" and not peak:
         Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
     if device.type == "cuda":
