@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -236,7 +236,7 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
 
 def compare(
     bench: Bench, kept: Path, judge: Callable[[Any], float | None], advance: Callable[[Outcome], None]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """The start, then each seed's students, objective after objective, so that a part of a run compares alike.
 
     Args:

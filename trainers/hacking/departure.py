@@ -3,7 +3,8 @@
 Tiapkin et al. On Teacher Hacking in Language Model Distillation. ICML 2025. arXiv:2502.02671: hacking is detected where
 optimisation departs from a polynomial law of convergence. Where the paper is silent: the proxy is the distance to the
 teacher on prompts that the student does not learn from; its law is c t^-a + f, with a floor f for what no student
-learns of the teacher; it is fitted to the part before the proxy's minimum, by least squares of relative errors.
+learns of the teacher; it is fitted to the part before the proxy's minimum, by least squares of relative errors. The
+first steps, in which Adam moves every weight as far whatever the gradient, follow no law and are left out.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EXPONENTS = np.linspace(0.05, 3.0, 60)
+_FIRST = 5  # step that a law may begin with
 _N_FITTED = 12  # points at the least
 _N_END = 8  # points whose mean is the end of a curve
 
@@ -49,23 +51,26 @@ def departure(steps: Sequence[int], proxy: Sequence[float], threshold: float) ->
     """Compare the end of a curve with the law of its beginning.
 
     Args:
-        steps: from 1, rising, best evenly spaced in their logarithm.
+        steps: from 1, rising, best evenly spaced in their logarithm; those before 5 are not looked at.
         proxy: above 0, at each step.
         threshold: above 0.
 
     Raises:
-        ValueError: fewer than 20 points, or one that no power law has.
+        ValueError: fewer than 20 points from step 5 on, or one that no power law has.
     """
-    if len(steps) != len(proxy) or len(steps) < _N_FITTED + _N_END:
-        raise ValueError(f"{len(steps)} steps, {len(proxy)} values; a departure needs {_N_FITTED + _N_END} points")
     t, values = np.asarray(steps, dtype=np.float64), np.asarray(proxy, dtype=np.float64)
+    if len(t) != len(values) or (t >= _FIRST).sum() < _N_FITTED + _N_END:
+        raise ValueError(
+            f"{len(steps)} steps, {len(proxy)} values; a departure needs {_N_FITTED + _N_END} points from step {_FIRST}"
+        )
     if not (t[0] > 0 and (np.diff(t) > 0).all() and np.isfinite(values).all() and (values > 0).all()):
         raise ValueError("steps must rise from 1 and a proxy be finite and above 0; leave step 0 out")
+    t, values = t[t >= _FIRST], values[t >= _FIRST]
     lowest = int(values.argmin())
     n_fitted = min(max(lowest + 1, _N_FITTED), len(t) - _N_END)
     law = fit(t[:n_fitted], values[:n_fitted])
     excess = float(values[-_N_END:].mean() / law.at(t[-_N_END:]).mean() - 1)
-    return Departure(law, int(steps[lowest]), excess, excess > threshold)
+    return Departure(law, int(t[lowest]), excess, excess > threshold)
 
 
 def fit(steps: NDArray[np.float64], values: NDArray[np.float64]) -> Law:

@@ -11,7 +11,7 @@ from datagen.contracts.params import Params
 
 # Between what the detector says of runs whose golden curve turns and of others, over seeds that no test and no
 # reported figure uses: `python -m benchmarks.students_hacking --calibrate` prints both ends.
-THRESHOLD = 0.35
+THRESHOLD = 0.25
 
 
 class Config(Params):
@@ -29,7 +29,7 @@ class Config(Params):
     teacher_error: float = Field(1.2, ge=0)
     n_features: int = Field(224, ge=1)
     n_held_out: int = Field(200, ge=1)
-    n_steps: int = Field(1200, ge=20)
+    n_steps: int = Field(1200, ge=100)
     learning_rate: float = Field(0.01, gt=0)
     threshold: float = Field(THRESHOLD, gt=0)
     seeds: int = Field(3, ge=1)

@@ -42,12 +42,12 @@ def run(run: Run) -> dict[str, Any]:
 
     config, students = run.params[Config], run.params[Students].students
     signals = run.inputs.get("signals")
-    models = {students.get("student", lm_students.Config().student)}
+    models: set[str] = set()
     for objective in config.objectives:
         params = lm_students.parse(students | {"objective": objective})
         if lm_students.needs_teacher(params[lm_students.Config]):
             lm_students.check_teacher(params, has_signals=signals is not None)
-        models.update(lm_students.teachers_of(params))
+        models |= {params[lm_students.Config].student, *lm_students.teachers_of(params)}
     facts = {
         "stage": run.name,
         "section": run.params.values(),

@@ -95,5 +95,5 @@ def test_few_fixed_prompts_turn_the_golden_curve_and_others_do_not(values: dict[
 
 
 def test_equal_seeds_give_equal_curves():
-    config = Config(n_steps=20, n_held_out=3)
+    config = Config.model_validate({"n_steps": 100, "n_held_out": 3})
     assert curve(config, 1) == curve(config, 1) != curve(config, 2)

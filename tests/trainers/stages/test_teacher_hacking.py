@@ -14,7 +14,7 @@ from trainers.hacking.setting import Config
 from trainers.hacking.tabular import curve
 from trainers.stages.teacher_hacking import STAGE
 
-SMALL = ["n_steps=30", "n_held_out=4", "n_features=8", "seeds=2"]
+SMALL = ["n_steps=100", "n_held_out=4", "n_features=8", "seeds=2"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,9 @@ def test_curves_are_rows_and_runs_are_alike(tmp_path: Path):
         metrics = folder.with_suffix(".json")
         assert main(STAGE, ["--out", str(folder), "--metrics", str(metrics), "--set", *SMALL]) == 0
     assert contents(folders[0]) == contents(folders[1])
-    expected = curve(Config(n_steps=30, n_held_out=4, n_features=8), derive_seed(0, "world", 1))
+    expected = curve(
+        Config.model_validate({"n_steps": 100, "n_held_out": 4, "n_features": 8}), derive_seed(0, "world", 1)
+    )
     rows = pl.read_parquet(folders[0] / "part-*.parquet").filter(seed=1)
     assert rows.select("step", "train_proxy", "proxy", "golden").rows() == [tuple(point) for point in expected]
     plotted = json.loads((folders[0] / "curves.json").read_text())
@@ -41,7 +43,7 @@ def test_curves_are_rows_and_runs_are_alike(tmp_path: Path):
 @pytest.mark.parametrize(
     ("setting", "says"),
     [("n_prompts=0", "n_prompts: Input should be greater than or equal to 1"), ("fresh=all", "fresh: Input should be"),
-     ("n_steps=5", "n_steps: Input should be greater than or equal to 20")],
+     ("n_steps=5", "n_steps: Input should be greater than or equal to 100")],
 )  # fmt: skip
 def test_what_cannot_be_run_is_said(setting: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(STAGE, ["--out", str(tmp_path / "out"), "--set", setting]) == 2
