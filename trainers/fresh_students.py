@@ -34,6 +34,7 @@ def train_or_read(
     checkpoints: str,
     *,
     is_main: bool,
+    judge: "Callable[[torch.nn.Module], float] | None" = None,
 ) -> list[dict[str, Any]]:
     """Give a fresh net the weights of its student, and return the records of its steps.
 
@@ -46,6 +47,7 @@ def train_or_read(
         config: see there.
         checkpoints: folder of all students' checkpoints; finished ones are kept there.
         is_main: whether this process writes.
+        judge: as `loop.train` takes it.
 
     Raises:
         DataError: the student diverged.
@@ -56,7 +58,9 @@ def train_or_read(
     if done.exists():
         net.load_state_dict(load_file(done))
         return json.loads(done.with_suffix(".json").read_text())
-    records = train_shown(stage, net, rows, loss, config, str(Path(checkpoints) / f"of-{student}"), is_main=is_main)
+    records = train_shown(
+        stage, net, rows, loss, config, str(Path(checkpoints) / f"of-{student}"), is_main=is_main, judge=judge
+    )
     for record in records:
         if not math.isfinite(record["loss"]):
             raise DataError(

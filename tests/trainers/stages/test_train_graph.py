@@ -197,3 +197,37 @@ def test_the_params_file_is_checked_without_torch():
     assert check_sections({"train_graph": {"net": "gin", "seeds": 0}}) == [
         "train_graph.seeds: Input should be greater than or equal to 1 (got 0)"
     ]
+
+
+def with_validation(files: Path, out: Path, *more: str) -> list[str]:
+    write_graphs(files / "validation", labelled_graphs(24, seed=2))
+    return ["--validation", str(files / "validation"), *arguments(files, out, *more)]
+
+
+def test_the_best_epoch_is_the_one_that_shorter_trainings_find(files: Path):
+    """Oracle: at a constant rate the weights after epoch e are those that a training of e epochs ends with."""
+    held = labelled_graphs(24, seed=2)
+    few = ("seeds=1", "learning_rate=0.003", "schedule=constant", "warmup_share=0")
+    reached: list[float] = []
+    for epochs in range(1, 7):
+        out = files / f"after {epochs}"
+        assert main(STAGE, arguments(files, out, *few, f"epochs={epochs}")) == 0
+        reached.append(roc_auc_score(held.labels, scores(out, 0, held)))
+    out = files / "best"
+    assert main(STAGE, with_validation(files, out, *few, "epochs=6", "keep=best")) == 0
+    epoch = reached.index(max(reached)) + 1
+    assert epoch < 6
+    assert metrics_of(out)["kept"] == [{"epoch": epoch, "reached": round(max(reached), 4)}]
+    expected = load_file(files / f"after {epoch}" / "student-0.safetensors")
+    found = load_file(out / "student-0.safetensors")
+    assert all(torch.equal(found[name], weights) for name, weights in expected.items())
+
+
+def test_what_an_epoch_cannot_be_chosen_by_is_refused(files: Path, capsys: pytest.CaptureFixture[str]):
+    out = files / "out"
+    assert main(STAGE, arguments(files, out, "keep=best")) == 2
+    assert main(STAGE, with_validation(files, out)) == 2
+    assert capsys.readouterr().err.count("keep=best chooses an epoch by --validation, keep=last by none") == 2
+    for same in ("train", "test"):
+        assert main(STAGE, ["--validation", str(files / same), *arguments(files, out, "keep=best")]) == 3
+        assert "the training graphs, what they were made of, or the test; choose by others" in capsys.readouterr().err
