@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from datagen.contracts.checkpoint import Checkpoints
+from trainers.chunk_likelihoods import ChunkSignal, chunk_signal
 from trainers.linear_loss import linear_loss
 from trainers.loop import Config, train
 from trainers.objectives import SumCount
+from trainers.objectives.likelihood_matching import likelihood_matching_of_hidden
 from trainers.signals import HiddenStates, Labelled
+from trainers.tokenizer_bias import Span
 from trainers.weighted import Combined, combined
 
 V, H = 9, 4
@@ -91,6 +94,27 @@ class Loss:
         self.objective.load_state_dict(state)
 
 
+class Matching:
+    """Likelihood matching, whose signal is of chunks."""
+
+    def __call__(self, network: nn.Module, rows: Sequence[Tokens], device: torch.device) -> SumCount:
+        signal = halves(rows)
+        tokens = torch.cat([row.tokens for row in rows])
+        return network(tokens, lambda hidden, weight: likelihood_matching_of_hidden(hidden, weight, signal))
+
+
+def halves(rows: Sequence[Tokens]) -> ChunkSignal:
+    """Each row as two chunks, a word ending between them, or as one where it has a token only."""
+    texts: list[tuple[list[int], list[Span]]] = []
+    log_probs: list[Tensor] = []
+    for row in rows:
+        n, half = len(row), (len(row) + 1) // 2
+        spans = [Span(0, half, False, n > 1), *([Span(half, n, True, False)] if n > 1 else [])]
+        texts.append((row.labels.tolist(), spans))
+        log_probs += [-row.states[span.start : span.stop].abs().sum() for span in spans]
+    return chunk_signal(texts, torch.stack(log_probs), [0, 3, 4])
+
+
 def rows() -> list[Tokens]:
     generator = torch.Generator().manual_seed(2)
     return [
@@ -113,10 +137,11 @@ def gradients(micro_batch_tokens: int) -> dict[str, dict[str, Any]]:
         }
     )  # fmt: skip
     found: dict[str, dict[str, Any]] = {}
-    for name, value in OBJECTIVES.items():
-        network, loss = Network(), Loss(combined(value))
+    for name in (*OBJECTIVES, "likelihood_matching"):
+        network, loss = Network(), Loss(combined(OBJECTIVES[name])) if name in OBJECTIVES else Matching()
         with tempfile.TemporaryDirectory() as folder:
-            (record,) = train(network, rows(), loss, config, Checkpoints(Path(folder)), state=loss)
+            state = loss if isinstance(loss, Loss) else None
+            (record,) = train(network, rows(), loss, config, Checkpoints(Path(folder)), state=state)
         moved = torch.cat(
             [(a - b).flatten() for a, b in zip(Network().parameters(), network.parameters(), strict=True)]
         )

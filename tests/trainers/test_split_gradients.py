@@ -1,6 +1,7 @@
 """Oracle: every objective on the whole batch at once, by autograd through whole logits."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from pytest import approx
 
 from datagen.contracts.launch import launch
-from tests.split_gradients import OBJECTIVES, Loss, Network, gradients, rows
+from tests.split_gradients import OBJECTIVES, Loss, Network, gradients, halves, rows
 from trainers.loop import micro_batches
+from trainers.objectives.likelihood_matching import likelihood_matching
 from trainers.signals import HiddenStates, Labelled
 from trainers.weighted import combined
 
@@ -18,7 +20,13 @@ SPLITS = {1: 1000, 2: 28, 7: 1}  # micro-batches, and the bound that makes as ma
 
 def whole(name: str) -> tuple[float, list[float]]:
     """Mean loss and gradient."""
-    network, objective, batch = Network(), combined(OBJECTIVES[name]), rows()
+    network, batch = Network(), rows()
+    if name == "likelihood_matching":
+        tokens = torch.cat([row.tokens for row in batch])
+        logits = (network.embedding[tokens] @ network.layer).tanh() @ network.embedding.T
+        part = likelihood_matching(logits, halves(batch), torch.ones(len(tokens), dtype=torch.bool))
+        return (part.sum / part.n).item(), flat(torch.autograd.grad(part.sum / part.n, list(network.parameters())))
+    objective = combined(OBJECTIVES[name])
     tokens, labels, states = (torch.cat([getattr(row, key) for row in batch]) for key in ("tokens", "labels", "states"))
     signal = Labelled(labels, HiddenStates(states, Loss(objective).head))
     logits = (network.embedding[tokens] @ network.layer).tanh() @ network.embedding.T
@@ -30,7 +38,11 @@ def whole(name: str) -> tuple[float, list[float]]:
     if objective.needs_first_pass:
         objective.begin(lambda: mean().item())
     loss = mean()
-    return loss.item(), torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))]).tolist()
+    return loss.item(), flat(torch.autograd.grad(loss, list(network.parameters())))
+
+
+def flat(gradient: Sequence[torch.Tensor]) -> list[float]:
+    return torch.cat([part.flatten() for part in gradient]).tolist()
 
 
 def assert_equal(found: dict[str, dict[str, Any]]) -> None:
