@@ -18,6 +18,7 @@ from trainers.objectives import SumCount
 from trainers.objectives.likelihood_matching import likelihood_matching_of_hidden
 from trainers.signals import Labelled, Signal, SparseLogProbs
 from trainers.teachers import Teacher
+from trainers.weighted import combined
 
 LossOfRows = Callable[[nn.Module, Sequence[LearnedRow], torch.device], SumCount]
 _N_NAMED = 5  # rows that an error names
@@ -158,3 +159,16 @@ class RowsLoss:
             return SumCount(total, parts[0].n)
 
         return loss_of
+
+
+def held_out_loss(rows: Sequence[LearnedRow], config: loop.Config) -> Callable[[nn.Module], float]:
+    """A judge for the loop: mean negative log-likelihood in nats a token of rows that are not learned."""
+    loss = RowsLoss(combined("supervised"), None, layout=config.layout)
+    (parts,) = loop.micro_batches(rows, config.micro_batch_tokens, 1)
+
+    def judge(network: nn.Module) -> float:
+        device = next(network.parameters()).device
+        found = [loss(network, part, device) for part in parts]
+        return sum(float(one.sum) for one in found) / sum(int(one.n) for one in found)
+
+    return judge

@@ -87,7 +87,12 @@ def objectives_of(config: Config) -> list[str]:
 
 
 def fit(
-    section: Mapping[str, Any], data: str, checkpoints: str, out: str, signals: str | None = None
+    section: Mapping[str, Any],
+    data: str,
+    checkpoints: str,
+    out: str,
+    signals: str | None = None,
+    validation: str | None = None,
 ) -> dict[str, Any]:
     """Train on `data` and write the student into the folder `out`.
 
@@ -97,6 +102,7 @@ def fit(
         checkpoints: folder of this training's checkpoints.
         out: gets the model in transformers' format with its tokenizer, loss.json, rejections.parquet, manifest.json.
         signals: dataset of TokenSignals, for a cached teacher.
+        validation: rows that are not learned, by whose likelihood the best weights are chosen.
 
     Returns:
         Counts and losses, the same in every process.
@@ -128,22 +134,25 @@ def fit(
     if not learned:
         raise DataError(f"{data}: no row is left to train on: {reasons}")
     log.info("%s: trains on %d of %d rows, left out %s", STAGE, len(learned), len(rows), reasons or "none")
+    held_out = read_held_out(validation, params, bounds, tokenizer, ends) if validation else []
     records = train_rows(
-        params, model, tokenizer, ends, learned, teacher, context, checkpoints, is_main=state.is_main_process
-    )
+        params, model, tokenizer, ends, learned, teacher, context, checkpoints,
+        is_main=state.is_main_process, held_out=held_out,
+    )  # fmt: skip
     metrics = {
         "rows": {"in": len(rows), "out": len(learned), "rejected": len(rejections)},
         "rejected": reasons,
         "n_completion_tokens": sum(row.example.n_completion_tokens for row in learned),
         "n_tokens_learned": sum(record["count"] for record in records),
         **losses(records),
+        **({"validation": best_of(records)} if held_out else {}),
     }
     if state.is_main_process:
-        inputs = {"data": data, **({"signals": signals} if signals else {})}
+        inputs = {"data": data, "signals": signals, "validation": validation}
         manifest = {
             "stage": STAGE,
             "params": params.values(),
-            "inputs": {name: content_hash(Path(path)) for name, path in inputs.items()},
+            "inputs": {name: content_hash(Path(path)) for name, path in inputs.items() if path},
             **({"teacher": dict(teacher.identity)} if teacher else {}),
             **metrics,
         }
@@ -189,6 +198,7 @@ def train_rows(
     checkpoints: str,
     *,
     is_main: bool,
+    held_out: Sequence[LearnedRow] = (),
 ) -> list[dict[str, Any]]:
     """Train `model` in place on rows that the teacher has prepared; a record a step.
 
@@ -202,8 +212,10 @@ def train_rows(
         context: positions that student and teacher have.
         checkpoints: folder of this training's checkpoints.
         is_main: whether this process shows progress.
+        held_out: rows whose likelihood chooses the best weights, where there are any.
     """
     from trainers.language_models import StudentModel
+    from trainers.lm_loss import held_out_loss
 
     loop_config, own = params[loop.Config], params[on_policy.Config]
     lora.prepare(model, params[lora.Config], loop_config.seed)
@@ -211,10 +223,10 @@ def train_rows(
     rollouts = on_policy.Rollouts(own, tokenizer, ends, context, loop_config.seed) if own.on_policy_share else None
     loss, state = loss_and_state(params, teacher, rollouts)
     try_one(student, rows, loss)
-    renew = rollouts.renew if rollouts else None
     records = train_shown(
-        STAGE, student, rows, loss, loop_config, checkpoints, is_main=is_main, state=state, renew=renew
-    )
+        STAGE, student, rows, loss, loop_config, checkpoints, is_main=is_main, state=state,
+        renew=rollouts.renew if rollouts else None, judge=held_out_loss(held_out, loop_config) if held_out else None,
+    )  # fmt: skip
     lora.merge(model)
     return records
 
@@ -224,12 +236,38 @@ def needs_teacher(config: Config) -> bool:
     return objectives_of(config) != ["supervised"]
 
 
-def check_teacher(params: Parts, *, has_signals: bool) -> None:
-    """Fail where signals are given and not read, or the other way round.
+def read_held_out(path: str, params: Parts, bounds: Bounds, tokenizer: Any, ends: frozenset[int]) -> list[LearnedRow]:
+    """The rows of `path` that can be used.
+
+    Raises:
+        DataError: none, or too many cannot.
+    """
+    given = Rows(Path(path), Trace, STAGE, params[InputParams])
+    rows, rejections = select(given, bounds, tokenizer, ends, stage=STAGE)
+    check_usable(path, rejections, len(given), params[InputParams].max_rejected_share, _NOT_NEEDED)
+    if not rows:
+        raise DataError(f"{path}: no row is left to judge by: {count_reasons(rejections)}")
+    return rows
+
+
+def best_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The step whose weights were kept, and their mean negative log-likelihood in nats a token of held-out rows."""
+    value, step = min((record["judged"], record["step"]) for record in records if "judged" in record)
+    return {"nats_per_token": value, "step": step}
+
+
+def check_inputs(params: Parts, *, has_signals: bool, has_validation: bool) -> None:
+    """Fail where an input is given and not read, or the other way round.
 
     Raises:
         ParamsError: with the remedy.
     """
+    if has_validation != bool(params[loop.Config].judge_every):
+        raise ParamsError(
+            "judge_every: set how many steps pass between looks at --validation"
+            if has_validation
+            else "judge_every: there is nothing to judge by; name rows that are not learned with --validation"
+        )
     kind = params[Config].teacher_kind
     if has_signals and kind != "cached":
         raise ParamsError(f"teacher_kind: {kind} reads no --signals; set teacher_kind=cached")

@@ -35,9 +35,9 @@ def second(tiny: Path, tmp_path: Path) -> Path:
     return tmp_path / "second"
 
 
-def train(student: Path, data: Path, out: Path, *settings: str, signals: Path | None = None, code: int = 0) -> Any:
+def train(student: Path, data: Path, out: Path, *settings: str, code: int = 0, **more: Path) -> Any:
     """The records of the steps."""
-    inputs = ["--data", str(data), *(["--signals", str(signals)] if signals else [])]
+    inputs = ["--data", str(data), *(part for name, path in more.items() for part in (f"--{name}", str(path)))]
     arguments = [*inputs, "--out", str(out), "--metrics", str(out.with_suffix(".json"))]
     assert main(STAGE, [*arguments, "--set", f"student={student}", *SETTINGS, *settings]) == code
     return json.loads((out / "loss.json").read_text()) if not code else None
@@ -178,6 +178,39 @@ def test_a_teacher_of_less_context_drops_longer_rows(
     assert "too_long: 3" in capsys.readouterr().err
     train(tiny, traces, tmp_path / "out", *taught, "max_rejected_share=0.9")
     assert json.loads((tmp_path / "out.json").read_text())["rejected"].keys() == {"too_long"}
+
+
+def test_the_best_weights_on_held_out_rows_are_kept(tiny: Path, traces: Path, tmp_path: Path):
+    """Three rows whose answers are never learned: transformers' own likelihood of them, by the weights that are left.
+
+    The rate is so high that later steps are worse, and two of them in a row end it.
+    """
+    lines = traces.read_text().splitlines(keepends=True)
+    (tmp_path / "learned.jsonl").write_text("".join(lines[3:]))
+    (tmp_path / "held.jsonl").write_text("".join(lines[:3]))
+    settings = ["steps=40", "learning_rate=0.05", "schedule=constant", "judge_every=1", "patience=2"]
+    out = tmp_path / "out"
+    records = train(tiny, tmp_path / "learned.jsonl", out, *settings, validation=tmp_path / "held.jsonl")
+    judged = [record["judged"] for record in records]
+    best = judged.index(min(judged))
+    assert len(judged) == best + 3 < 40
+    assert json.loads(out.with_suffix(".json").read_text())["validation"] == {
+        "nats_per_token": min(judged), "step": best + 1
+    }  # fmt: skip
+    model: Any = AutoModelForCausalLM.from_pretrained(out)
+    tokenizer: Any = AutoTokenizer.from_pretrained(out)
+    nats, n = 0.0, 0
+    for line in lines[:3]:
+        row = json.loads(line)
+        prompt = tokenizer(f"<s>user:{row['prompt']}</s>\n<s>assistant:")["input_ids"]
+        answer = tokenizer(f"{row['completion']}</s>")["input_ids"]
+        labels = torch.tensor([[-100] * len(prompt) + answer])
+        with torch.no_grad():
+            nats += float(model(torch.tensor([prompt + answer]), labels=labels).loss) * len(answer)
+        n += len(answer)
+    assert nats / n == pytest.approx(min(judged), rel=1e-5)
+    train(tiny, traces, tmp_path / "none", "judge_every=1", code=2)
+    train(tiny, traces, tmp_path / "none", validation=tmp_path / "held.jsonl", code=2)
 
 
 @pytest.mark.parametrize(

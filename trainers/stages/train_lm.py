@@ -4,7 +4,7 @@ from typing import Any
 
 from datagen.backends.models import resolve_model
 from datagen.contracts.stage import Run, Stage, main
-from trainers.lm_students import Config, check_teacher, parse, teachers_of
+from trainers.lm_students import Config, check_inputs, parse, teachers_of
 from trainers.lora import Config as LoraConfig
 from trainers.lora import check_adapter
 from trainers.students import check_before_training, train_once
@@ -15,7 +15,7 @@ def run(run: Run) -> dict[str, Any]:
     config = run.params[Config]
     check_before_training(run, needs_cuda=config.needs_cuda)
     check_adapter(run.params[LoraConfig])
-    check_teacher(run.params, has_signals="signals" in run.inputs)
+    check_inputs(run.params, has_signals="signals" in run.inputs, has_validation="validation" in run.inputs)
     models = [config.student, *teachers_of(run.params)]
     return train_once(run, "trainers.lm_students:fit", " ".join(resolve_model(name).revision for name in models))
 
@@ -26,7 +26,10 @@ STAGE = Stage(
     inputs={
         "data": "dataset of Traces to learn from, or a .jsonl or .parquet file of `messages` or `prompt`/`completion`"
     },
-    optional_inputs={"signals": "dataset that teacher_signals wrote of the same traces, for teacher_kind=cached"},
+    optional_inputs={
+        "signals": "dataset that teacher_signals wrote of the same traces, for teacher_kind=cached",
+        "validation": "rows as those of --data, not learned: every judge_every steps their likelihood is taken",
+    },
     run=run,
 )
 
