@@ -3,7 +3,8 @@
 DATA is a dataset of Traces, or a .jsonl or .parquet file whose rows are `messages` that end on the assistant's turn, or
 `prompt` and `completion`. Only completions are learned, each token weighing the same. `objective` is one of
 trainers/objectives, or several with weights: `objective='{forward_kl: 0.9, supervised: 0.1}'`. All but `supervised`
-need a teacher: `teacher=MODEL`, which reads beside the student, or another `teacher_kind` of trainers/teachers.
+need a teacher: `teacher=MODEL`, which reads beside the student, or another `teacher_kind` of trainers/teachers;
+`likelihood_matching` takes one of another tokenizer.
 """
 
 import logging
@@ -59,6 +60,9 @@ class Config(Params):
 
 def parse(section: Mapping[str, Any]) -> Parts:
     """A section against every Config of language-model students."""
+    objective = section.get("objective")
+    if "teacher" in section and (objective == MATCHING or (isinstance(objective, dict) and MATCHING in objective)):
+        section = {"teacher_kind": OTHER_TOKENIZER, **section}  # it takes no other
     kind = section.get("teacher_kind", "online")
     has_teacher = section.get("teacher") is not None or "teacher_kind" in section
     of_teacher = [load_method("trainers.teachers", kind, key="teacher_kind").Config] if has_teacher else []

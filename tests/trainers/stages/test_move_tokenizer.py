@@ -8,7 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from datagen.contracts.errors import ParamsError
 from datagen.contracts.stage import main
+from trainers import lm_students
 from trainers.stages import move_tokenizer, train_lm
 
 
@@ -43,7 +45,7 @@ def test_to_subwords_and_on_to_a_student(tiny: Path, traces: Path, tmp_path: Pat
 
     code, learned = run(
         train_lm.STAGE, tmp_path / "student", "--data", str(traces), student=folder, teacher=tiny,
-        teacher_kind="other_tokenizer", objective="likelihood_matching", epochs=1, batch_size=6,
+        objective="likelihood_matching", epochs=1, batch_size=6,
     )  # fmt: skip
     assert code == 0 and learned["rows"]["out"] == 12
     answers = [json.loads(line)["completion"] for line in traces.read_text().splitlines()]
@@ -61,6 +63,19 @@ def test_bytes_by_default(tiny: Path, tmp_path: Path):
     assert (config["vocab_size"], config["eos_token_id"]) == (259, tokenizer.eos_token_id)
     for file in (tmp_path / "first").iterdir():
         assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes(), file.name
+
+
+def test_likelihood_matching_takes_one_kind_of_teacher():
+    """Named or not; beside other objectives too, but then not their kind."""
+    for objective in ("likelihood_matching", {"likelihood_matching": 100.0, "supervised": 1.0}):
+        section = {"teacher": "some", "objective": objective}
+        assert lm_students.parse(section)[lm_students.Config].teacher_kind == "other_tokenizer"
+        with pytest.raises(ParamsError, match="likelihood_matching needs other_tokenizer"):
+            lm_students.parse({**section, "teacher_kind": "online"})
+    with pytest.raises(ParamsError, match="needs a teacher"):
+        lm_students.parse({"objective": "likelihood_matching"})
+    with pytest.raises(ParamsError, match="no other objective takes it"):
+        lm_students.parse({"teacher": "some", "teacher_kind": "other_tokenizer", "objective": "forward_kl"})
 
 
 def test_texts_without_training_are_refused(tiny: Path, traces: Path, tmp_path: Path, capsys: Any):
