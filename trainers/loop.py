@@ -464,15 +464,25 @@ def _save(
 
 
 def _resume(accelerator: "Accelerator", checkpoints: Checkpoints, state: State | None) -> list[dict[str, Any]]:
-    """Load the last checkpoint; the records of the steps that it holds."""
+    """Load the last checkpoint; the records of the steps that it holds.
+
+    Raises:
+        DataError: it is of another network, optimiser or loss, or not whole.
+    """
     import torch
 
     latest = checkpoints.latest()
     if latest is None:
         return []
-    accelerator.load_state(str(latest))
-    if state is not None:
-        state.load_state_dict(torch.load(latest / "state.pt", weights_only=True))
-    records = json.loads((latest / "records.json").read_text())
+    try:
+        accelerator.load_state(str(latest))
+        if state is not None:
+            state.load_state_dict(torch.load(latest / "state.pt", weights_only=True))
+        records = json.loads((latest / "records.json").read_text())
+    except (RuntimeError, ValueError, KeyError, OSError) as error:  # sizes, optimiser's groups, names, files
+        raise DataError(
+            f"{latest}: is a checkpoint of another student, or not whole ({str(error).splitlines()[0]}); remove it, or "
+            "train the student that it is of"
+        ) from error
     log.info("goes on after step %d, from its checkpoint", len(records))
     return records

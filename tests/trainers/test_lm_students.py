@@ -10,9 +10,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from datagen.backends.transformers_models import end_tokens
+from datagen.contracts.checkpoint import Checkpoints
+from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.records import Trace
 from datagen.contracts.stage import main
 from datagen.stages.teacher_signals import STAGE as SIGNALS
 from tests.tiny_model import write_tiny_model
+from trainers import loop, on_policy
+from trainers.language_models import StudentModel
+from trainers.lm_rows import Bounds, select
+from trainers.lm_students import Config, loss_and_state, open_student, open_teacher, parse
 from trainers.stages.train_lm import STAGE
 
 SETTINGS = ("n_threads=1", "batch_size=5", "micro_batch_tokens=64", "learning_rate=0.001", "steps=2", "seed=0")
@@ -156,6 +164,45 @@ def test_on_policy_steps_are_in_the_log(tiny: Path, second: Path, traces: Path, 
             5 * record["rollout_length"] if record["step"] == 2 else record["count"]
         )
         assert 0 < record["rollout_length"] <= 6 and 0 < record["rollout_entropy"] < 5.6
+
+
+def test_an_interrupted_run_ends_where_an_unbroken_one_ends(
+    tiny: Path, second: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Bit for bit, with TAID's t, answers of the student's own and the figures that a collapse is told by."""
+    monkeypatch.setenv("DATASTILL_CHECKPOINT_S", "0")
+    section: dict[str, Any] = {
+        "student": str(tiny), "teacher": str(second), "objective": "taid", "n_threads": 1, "batch_size": 5, "steps": 5,
+        "learning_rate": 0.01, "on_policy_share": 0.5, "rollout_tokens": 5,
+    }  # fmt: skip
+
+    def run(folder: Path, stop_at: int | None = None) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+        params = parse(section)
+        _, tokenizer, model = open_student(params[Config], params[loop.Config])
+        ends = end_tokens(model, tokenizer)
+        rows, _ = select(Rows(traces, Trace, "t", InputParams()), Bounds(99, 99, 9), tokenizer, ends, stage="t")
+        teacher = open_teacher(params, tokenizer, torch.device("cpu"), None)
+        rollouts = on_policy.Rollouts(params[on_policy.Config], tokenizer, ends, 99, seed=0)
+        loss, state = loss_and_state(params, teacher, rollouts)
+        student = StudentModel(model)
+
+        def advance(record: Any) -> None:
+            if record["step"] == stop_at:
+                raise KeyboardInterrupt
+
+        records = loop.train(
+            student, rows, loss, params[loop.Config], Checkpoints(folder), advance, state=state, renew=rollouts.renew
+        )
+        return records, student.state_dict()
+
+    records, weights = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", stop_at=4)
+    again, resumed = run(tmp_path / "broken")
+    assert again == records and [("rollout_length" in one, "t" in one) for one in records] == [
+        (False, True), (True, True), (False, True), (True, True), (False, True)
+    ]  # fmt: skip
+    assert all(torch.equal(value, resumed[name]) for name, value in weights.items())
 
 
 def test_a_student_may_start_from_some_of_the_layers(tiny: Path, traces: Path, tmp_path: Path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from datagen.contracts.checkpoint import Checkpoints
+from datagen.contracts.errors import DataError
 from tests.regression import ROWS, Points, config, squares
 from trainers.loop import train
 from trainers.objectives import SumCount
@@ -146,3 +147,18 @@ def test_what_is_given_first_is_the_mean_loss_of_the_step(tmp_path: Path):
     of_run = config(steps=5, batch_size=7, micro_batch_tokens=3)
     records = train(one.network, ROWS, squares, of_run, Checkpoints(tmp_path), state=Looks())
     assert seen == pytest.approx([record["loss"] for record in records], rel=1e-12)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of another width; and one that lost a file: one line that names the folder."""
+    monkeypatch.setenv("DATASTILL_CHECKPOINT_S", "0")
+    training().run(tmp_path)
+    (last,) = tmp_path.glob("step-*")
+    other = training()
+    other.network = torch.nn.Sequential(torch.nn.Linear(1, 9), torch.nn.Dropout(0.5), torch.nn.Linear(9, 1)).double()
+    with pytest.raises(DataError, match=f"{last.name}: is a checkpoint of another student, or not whole") as told:
+        other.run(tmp_path)
+    assert "remove it, or train the student that it is of" in str(told.value)
+    (last / "state.pt").unlink()
+    with pytest.raises(DataError, match="or not whole"):
+        training().run(tmp_path)
