@@ -7,7 +7,7 @@
     equal_teacher_tokens      every trace that the teacher was paid for; without verifying, none would be dropped
     all_answers               every answer to each prompt that has one that passed: prompts filtered, answers not
 
-All else is the same: the seed and the sections train_lm (changed by --set) and evaluate_lm of the params file. The
+All else is the same: the seed and the sections train_lm_student (changed by --set) and evaluate_lm of the params file. The
 last two arms alone are not cut by max_rows_per_prompt; in every arm equal completions of a prompt are learned once.
 Every run is the stages' own; one that is done is not repeated, one that was killed goes on. `--set n_threads=1` bounds
 the threads of training, `$OMP_NUM_THREADS` those of answering.
@@ -50,7 +50,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     traces = [trace_from_row(row) for row in iterate(arguments.traces)]
     kept = [trace_from_row(row) for row in iterate(arguments.verified)]
-    section = load_file(arguments.params).get("train_lm", {}) | parse_assignments(arguments.set)
+    section = load_file(arguments.params).get("train_lm_student", {}) | parse_assignments(arguments.set)
     config = parse(section)[Config]
     work = home() / "control_arms" / inputs_key(arguments, arguments.traces, arguments.verified, arguments.prompts)
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
@@ -154,7 +154,7 @@ def train_and_evaluate(
                 writer.write(row)
         trained = ["--data", folder / "traces", "--out", folder / "student", "--metrics", folder / "train.json"]
         if not (folder / "train.json").exists():  # written last, so the student is there
-            _stage("train_lm", arguments.params, [*trained, "--set", *settings])
+            _stage("train_lm", arguments.params, ["--section", "train_lm_student", *trained, "--set", *settings])
         answered = ["--data", arguments.prompts, "--out", folder / "evaluation"]
         _stage("evaluate_lm", arguments.params, ["--model", folder / "student", *answered])
         train = json.loads((folder / "train.json").read_text())
@@ -190,7 +190,7 @@ def points(interval: dict[str, float]) -> str:
 def inputs_key(arguments: argparse.Namespace, *inputs: Path) -> str:
     """Of what the results depend on, so that other inputs or params start anew."""
     params = load_file(arguments.params)
-    sections = {name: params.get(name, {}) for name in ("train_lm", "evaluate_lm")}
+    sections = {name: params.get(name, {}) for name in ("train_lm_student", "evaluate_lm")}
     hashes = [content_hash(path) for path in inputs]
     return checkpoint_key({"sections": sections, "set": arguments.set, "inputs": hashes})[:16]
 

@@ -27,13 +27,13 @@ from tests.waiting import wait_until
 
 KEY = "sk-planted-5f0c2d9e7b1a"
 STAGES = (
-    "prompts", "prompts_heldout", "traces", "verify", "train_lm", "distil_lm@forward_kl", "evaluate_lm",
+    "prompts", "prompts_heldout", "traces", "verify", "train_lm@student", "train_lm@distilled", "evaluate_lm",
     "narratives", "corpus", "label_quality", "train_encoder", "evaluate_encoder",
     "images", "images_validation", "images_test", "experts", "condense_images@trajectory_matching",
     "condense_images@difficulty_aligned", "train_image", "evaluate_images",
     "graphs", "graphs_validation", "graphs_test", "condense_graphs@mirage", "train_graph", "evaluate_graphs", "report",
 )  # fmt: skip
-OUTPUT = {"prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified", "train_lm": "models/student"}
+OUTPUT = {"prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified", "train_lm@student": "models/student"}
 N_PROMPTS, N_SAMPLES, CONCURRENCY = 120, 4, 8
 N_NARRATIVES, N_CALLS = 40, 6
 TOLD = [  # an answer to every step's question
@@ -56,15 +56,15 @@ PARAMS = {
         "answers": [f"The answer is {n}, said the fox." for n in range(8)],
     },
     "verify": {"method": "by_row"},
-    "train_lm": {
+    "train_lm_student": {
         "student": "models/tiny", "objective": "supervised", "epochs": 2, "batch_size": 8, "max_tokens": 256,
         "max_rows_per_prompt": 1,
     },
-    "distil_lm_forward_kl": {
+    "train_lm_distilled": {
         "student": "models/tiny", "teacher": "models/tiny", "objective": "forward_kl", "epochs": 1, "max_tokens": 256,
         "max_rows_per_prompt": 1,
     },
-    "evaluate_lm": {"method": "by_row", "model": "models/tiny", "max_new_tokens": 4},
+    "evaluate_lm": {"method": "by_row", "before": "models/tiny", "max_new_tokens": 4},
     "narratives": {"method": "user_texts", "min_words": 1},
     "corpus": {
         "method": "emo_pillars", "backend": "scripted", "delay_s": 0.2, "answers": TOLD, "n_actors": 1,
@@ -227,17 +227,17 @@ def write_raw_texts(raw: Path) -> None:
         (raw / name).write_text("".join(json.dumps(row) + "\n" for row in content))
 
 
-@pytest.mark.parametrize("stage", ["traces", "verify", "train_lm"])
+@pytest.mark.parametrize("stage", ["traces", "verify", "train_lm@student"])
 @pytest.mark.parametrize("victim", ["stage", "dvc"])
 def test_a_killed_run_leaves_no_process_and_its_rerun_equals_an_unbroken_one(
     projects: dict[str, Project], tmp_path: Path, stage: str, victim: str
 ):
     """SIGKILL in the midst of the stage. No answer is bought twice, and every file of every output is the same."""
     project = projects[stage].copy(tmp_path / "project")
-    target = "train_lm" if stage == "train_lm" else "verify"
+    target = "train_lm@student" if stage == "train_lm@student" else "verify"
     dvc = project.start(target)
     assert wait_until(lambda: project.has_begun(stage), timeout_s=120), dvc.communicate()
-    (running,) = [p for p in project.processes(f".stages.{stage}") if p.ppid() == dvc.pid]
+    (running,) = [p for p in project.processes(f".stages.{stage.partition('@')[0]}") if p.ppid() == dvc.pid]
     os.kill(dvc.pid if victim == "dvc" else running.pid, signal.SIGKILL)
     said, _ = dvc.communicate(timeout=60)
     assert dvc.returncode != 0

@@ -8,14 +8,10 @@ Source: regimes as in Dey et al. Rethinking Dataset Distillation. 2026. arXiv:26
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.stage import find_methods, load_method
-
-if TYPE_CHECKING:
-    from trainers.graph_protocol import Config as GraphConfig
-    from trainers.image_protocol import Config as ImageConfig
 
 Regime = Literal["hard", "soft", "teacher"]
 Kind = Literal["whole", "condensed", "coreset"]
@@ -37,6 +33,21 @@ def two_or_more(value: list[int]) -> list[int]:
     if any(one < 2 for one in value):
         raise ValueError("each must be 2 or more")
     return value
+
+
+class Compared(Protocol):
+    """What the Configs of images and of graphs have in common; their docstrings say what each is."""
+
+    @property
+    def nets(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def regimes(self) -> Sequence[Regime]: ...  # noqa: D102
+    @property
+    def whole_steps(self) -> int: ...  # noqa: D102
+    @property
+    def seeds(self) -> int: ...  # noqa: D102
+    @property
+    def seeds_for_rate(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +119,7 @@ def check_coresets(coresets: Sequence[str]) -> None:
             )
 
 
-def check_lengths(config: "GraphConfig | ImageConfig", n_steps: int) -> None:
+def check_lengths(config: Compared, n_steps: int) -> None:
     """Everything is trained no shorter than a small set of `n_steps`, and rates are chosen by students that there are.
 
     Raises:

@@ -6,7 +6,7 @@ to 4 digits, seconds to 3.
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainers.bootstrap import Interval
 from trainers.comparison import Comparison
@@ -20,18 +20,12 @@ from trainers.comparison_figures import (
     standing,
 )
 from trainers.fresh_students import summary
-from trainers.image_protocol import Config
-from trainers.protocol import RANDOM, WHOLE, Outcome
-
-if TYPE_CHECKING:
-    from trainers.graph_protocol import Config as GraphConfig
+from trainers.protocol import RANDOM, WHOLE, Compared, Outcome
 
 NOISE = 0.2  # of the seconds of training a student, from run to run
 
 
-def figures(
-    found: Comparison, config: "Config | GraphConfig", chance: float, counted: str = "n_images"
-) -> dict[str, Any]:
+def figures(found: Comparison, config: Compared, chance: float, counted: str = "n_images") -> dict[str, Any]:
     """Of all arms; no seconds among them.
 
     Args:
@@ -74,7 +68,7 @@ def figures(
 def with_seconds(
     stated: Mapping[str, Any],
     found: Comparison,
-    config: "Config | GraphConfig",
+    config: Compared,
     condensing_s: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """`figures`, with the seconds of training one student and, for condensed sets, of condensing and their worth.
@@ -108,7 +102,7 @@ def with_seconds(
     return {**stated, "whole": timed(WHOLE, stated["whole"]), "condensed": condensed, "coresets": coresets}
 
 
-def worth(found: Comparison, name: str, config: "Config | GraphConfig", condensing_s: float | None) -> dict[str, Any]:
+def worth(found: Comparison, name: str, config: Compared, condensing_s: float | None) -> dict[str, Any]:
     """For how many students condensing is cheaper, by the first net and hard labels, or the first regime there is.
 
     Seconds of students that differ by less than `NOISE` count as equal: no number of students is won from noise.

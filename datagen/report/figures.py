@@ -26,7 +26,7 @@ RUNS = {  # what a dataset is here: the run that wrote it, as `metrics/NAME.run.
     "prompts_heldout": "prompts_heldout",
     "traces": "traces",
     "verified": "verify",
-    "student": "train_lm",
+    "student": "train_lm_student",
     "evaluation": "evaluate_lm",
 }
 
