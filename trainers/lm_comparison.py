@@ -138,7 +138,7 @@ class Bench:
     rejections: list[Rejection]
     held_out: list[LearnedRow]
     max_batch_tokens: int
-    teacher: "Teacher | None"
+    teachers: Mapping[str, "Teacher"]  # by teacher_kind
     context: int
 
 
@@ -158,6 +158,8 @@ def parse(section: Mapping[str, Any]) -> Parts:
             continue
         if params[on_policy.Config].on_policy_share:
             problems.append("on_policy_share: students are compared on the same rows; train such a one by train_lm")
+        if params[loop.Config].judge_every:
+            problems.append("judge_every: students are compared after the same steps; leave it out")
     names = [name_of(objective) for objective in config.objectives]
     problems += [f"objectives: {name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if problems:
@@ -190,7 +192,7 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
         signals: for a cached teacher.
 
     Raises:
-        DataError: no row is left, too many cannot be used, or a held-out row is among those that are learned.
+        DataError: no row is left, too many cannot be used, or a held-out prompt is among those that are learned.
         MissingError: a model is not one of transformers' text models, or has no chat template.
     """
     import torch
@@ -199,7 +201,11 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
 
     config, section = params[Config], params[Students].students
     by_objective = [lm_students.parse(section | {"objective": one}) for one in config.objectives]
-    reading = next((one for one in by_objective if lm_students.needs_teacher(one[lm_students.Config])), None)
+    reading = {
+        one[lm_students.Config].teacher_kind: one
+        for one in by_objective
+        if lm_students.needs_teacher(one[lm_students.Config])
+    }
     common = by_objective[0]
     mine, own_loop = common[lm_students.Config], common[loop.Config]
     if device_type() == "cpu":
@@ -207,8 +213,11 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
     base, tokenizer, model = lm_students.open_student(mine, own_loop)
     ends = end_tokens(model, tokenizer)
     device = torch.device(device_type())
-    teacher = lm_students.open_teacher(reading, tokenizer, device, signals) if reading else None
-    context = min(context_of(model.config), teacher.context if teacher else context_of(model.config))
+    teachers: dict[str, Teacher] = {}
+    for kind, one in reading.items():
+        if teacher := lm_students.open_teacher(one, tokenizer, device, signals):
+            teachers[kind] = teacher
+    context = min([context_of(model.config), *(teacher.context for teacher in teachers.values())])
     bounds = Bounds(mine.max_tokens, context, mine.max_rows_per_prompt)
     found: list[list[LearnedRow]] = []
     rejections: list[Rejection] = []
@@ -222,14 +231,14 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
         rejections += dropped
     learned, held_out = found
     _check_apart(learned, held_out, heldout)
-    if teacher:
+    for teacher in teachers.values():
         learned, unscored = lm_students.without_unscored(learned, teacher, folder)
         rejections += unscored
         if not learned:
             raise DataError(f"{data}: the teacher gives a signal of no row; the first: {unscored[0].detail}")
     return Bench(
         config=config, section=section, base=base, tokenizer=tokenizer, model=model, ends=ends, rows=learned,
-        rejections=rejections, held_out=held_out, max_batch_tokens=own_loop.micro_batch_tokens, teacher=teacher,
+        rejections=rejections, held_out=held_out, max_batch_tokens=own_loop.micro_batch_tokens, teachers=teachers,
         context=context,
     )  # fmt: skip
 
@@ -276,9 +285,10 @@ def _train(
         name = name_of(objective)
         of_seed = {"objective": objective, "seed": derive_seed(bench.section.get("seed", 0), "student", seed)}
         params = lm_students.parse({**bench.section, **of_seed})
-        needs = lm_students.needs_teacher(params[lm_students.Config])
+        mine = params[lm_students.Config]
+        teacher = bench.teachers[mine.teacher_kind] if lm_students.needs_teacher(mine) else None
         records = lm_students.train_rows(
-            params, model, bench.tokenizer, bench.ends, bench.rows, bench.teacher if needs else None, bench.context,
+            params, model, bench.tokenizer, bench.ends, bench.rows, teacher, bench.context,
             str(_training(kept, name, seed)), is_main=True,
         )  # fmt: skip
     seconds, cpu_s, peak = time.monotonic() - start, time.process_time() - cpu, peak_bytes()

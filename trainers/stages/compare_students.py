@@ -46,7 +46,7 @@ def run(run: Run) -> dict[str, Any]:
     for objective in config.objectives:
         params = lm_students.parse(students | {"objective": objective})
         if lm_students.needs_teacher(params[lm_students.Config]):
-            lm_students.check_teacher(params, has_signals=signals is not None)
+            lm_students.check_inputs(params, has_signals=signals is not None, has_validation=False)
         models |= {params[lm_students.Config].student, *lm_students.teachers_of(params)}
     facts = {
         "stage": run.name,

@@ -76,6 +76,8 @@ def test_verified_rates_are_there_where_asked_for(tiny: Path, traces: Path, held
         ("objectives=[supervised, supervised]", 2, "objectives: supervised is there twice"),
         ("objectives=[forward]", 2, "objective: no 'forward'"),
         ("stpes=3", 2, "stpes: unknown parameter; did you mean steps"),
+        ("judge_every=2", 2, "judge_every: students are compared after the same steps"),
+        ("on_policy_share=0.5", 2, "on_policy_share: students are compared on the same rows"),
         ("n_judged=1", 3, "no row has a reference"),
     ],
 )
