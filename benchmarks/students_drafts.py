@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", type=int, default=80, help="answers to learn from")
     parser.add_argument("--held-out", type=int, default=40, help="answers to be judged on")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer, at most")
-    parser.add_argument("--loop-prompts", type=int, default=8, help="held-out prompts of evaluate_draft; 0: none")
+    parser.add_argument("--loop-prompts", type=int, default=6, help="held-out prompts of evaluate_draft; 0: none")
+    parser.add_argument("--loop-tokens", type=int, default=32, help="of each of its texts, at most")
     parser.add_argument("--loop-arm", default="negative_log_acceptance", choices=ARMS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
@@ -271,7 +272,7 @@ def _loop(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
     from trainers.stages.evaluate_draft import STAGE
 
     draft, before = (_folder(options, of) for of in ((options.loop_arm, options.seeds[0]), None))
-    out = draft / f"evaluation-{options.loop_prompts}"
+    out = draft / f"evaluation-{options.loop_prompts}-{options.loop_tokens}"
     metrics = out.with_suffix(".json")
     if not metrics.is_file():
         data = options.work / "held_out.jsonl"
@@ -285,7 +286,7 @@ def _loop(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
             "metrics": metrics,
         }
         given = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-        run_stage(STAGE, [*given, "--set", "n_threads=1", f"max_new_tokens={options.tokens}"])
+        run_stage(STAGE, [*given, "--set", "n_threads=1", f"max_new_tokens={options.loop_tokens}"])
     facts = json.loads(out.with_suffix(".run.json").read_text())
     return json.loads(metrics.read_text()) | {name: facts[name] for name in facts if name.startswith("greedy_")}
 
