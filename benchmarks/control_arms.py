@@ -7,8 +7,8 @@
     equal_teacher_tokens      every trace that the teacher was paid for; without verifying, none would be dropped
     all_answers               every answer to each prompt that has one that passed: prompts filtered, answers not
 
-All else is the same: the seed and the sections train_lm_student (changed by --set) and evaluate_lm of the params file. The
-last two arms alone are not cut by max_rows_per_prompt; in every arm equal completions of a prompt are learned once.
+All else is the same: the seed and the sections train_lm_student (changed by --set) and evaluate_lm of the params file.
+The last two arms alone are not cut by max_rows_per_prompt; in every arm equal completions of a prompt are learned once.
 Every run is the stages' own; one that is done is not repeated, one that was killed goes on. `--set n_threads=1` bounds
 the threads of training, `$OMP_NUM_THREADS` those of answering.
 

@@ -6,9 +6,9 @@
     at_random      as many answers that pass, drawn from all prompts; another draw for each seed
 
 Both are made by the select stage from what verify wrote, with several attempts a prompt, and changed by --select. All
-else is the same: the seed and the sections train_lm_student (changed by --set) and evaluate_lm of the params file. The interval
-is a paired bootstrap over the held-out prompts, of each prompt's mean over the seeds; it does not hold what another
-draw of the training prompts would change. DeepDistill (arXiv:2504.17565) selects so, at a size beyond this machine.
+else is the same: the seed and the sections train_lm_student (changed by --set) and evaluate_lm of the params file. The
+interval is a paired bootstrap over the held-out prompts, of each prompt's mean over the seeds; it does not hold what
+another draw of the training prompts would change. DeepDistill (arXiv:2504.17565) selects so, at a size beyond this machine.
 """
 
 import argparse

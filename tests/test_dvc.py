@@ -19,17 +19,26 @@ from datagen.contracts.params import load_file
 from datagen.contracts.stage import check_sections, find_stages
 
 ROOT = Path(__file__).parents[1]
+
+
+def pairs(foreach: list[str] | dict[str, str]) -> list[tuple[str, str]]:
+    """Key and item, of a list its item twice."""
+    return list(foreach.items()) if isinstance(foreach, dict) else [(item, item) for item in foreach]
+
+
 WRITTEN: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # By the name that DVC gives: one of a `foreach` is STAGE@ITEM.
 STAGES: dict[str, Any] = {
-    f"{name}@{item}" if item else name: json.loads(json.dumps(one.get("do", one)).replace("${item}", item))
+    f"{name}@{key}" if key else name: json.loads(
+        json.dumps(one.get("do", one)).replace("${item}", item).replace("${key}", key)
+    )
     for name, one in WRITTEN.items()
-    for item in one.get("foreach", [""])
+    for key, item in pairs(one.get("foreach", [""]))
 }
 PROFILES = ("params.yaml", "params.full.yaml")
 UNCONDITIONAL = {  # one method's data or helper: `deps` know no condition
     "condense/experts/_penalty.py", "condense/experts/_sharpness.py", "condense/images/_aligned.py",
-    "condense/sources/_split.py", "datagen/prompts/wordings.json",
+    "condense/sources/_split.py", "datagen/prompts/wordings.json", "trainers/teachers/online.py",
 }  # fmt: skip
 
 # Prints the modules of ours that are loaded once the stage has parsed its section.

@@ -33,7 +33,10 @@ STAGES = (
     "condense_images@difficulty_aligned", "train_image", "evaluate_images",
     "graphs", "graphs_validation", "graphs_test", "condense_graphs@mirage", "train_graph", "evaluate_graphs", "report",
 )  # fmt: skip
-OUTPUT = {"prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified", "train_lm@student": "models/student"}
+OUTPUT = {
+    "prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified",
+    "train_lm@student": "models/student",
+}  # fmt: skip
 N_PROMPTS, N_SAMPLES, CONCURRENCY = 120, 4, 8
 N_NARRATIVES, N_CALLS = 40, 6
 TOLD = [  # an answer to every step's question
