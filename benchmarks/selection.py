@@ -8,7 +8,7 @@
 Both are made by the select stage from what verify wrote, with several attempts a prompt, and changed by --select. All
 else is the same: the seed and the sections train_lm_student (changed by --set) and evaluate_lm of the params file. The
 interval is a paired bootstrap over the held-out prompts, of each prompt's mean over the seeds; it does not hold what
-another draw of the training prompts would change. DeepDistill (arXiv:2504.17565) selects so, at a size beyond this machine.
+another draw of the training prompts would change. DeepDistill (arXiv:2504.17565) selects so, at larger size.
 """
 
 import argparse
