@@ -16,6 +16,7 @@ from trainers.language_models import StudentModel
 from trainers.lm_rows import LearnedRow
 from trainers.objectives.likelihood_matching import likelihood_matching_of_hidden
 from trainers.teachers.other_tokenizer import Config, other_tokenizer
+from trainers.tokenizer_transfer import moved
 
 CPU = torch.device("cpu")
 
@@ -69,6 +70,26 @@ def test_a_student_that_is_the_teacher_learns_nothing(tiny: Path, tmp_path: Path
     gradients = [weight.grad.abs().max().item() for weight in network.parameters() if weight.grad is not None]
     assert gradients and max(gradients) < 1e-12
     assert loss.n.item() == len(signal.tokens)
+
+
+def test_a_teacher_of_subwords_teaches_bytes(tiny: Path, tmp_path: Path):
+    """The reverse: an answer's chunks make up the teacher's own log-prob of it, and say which bytes they are."""
+    own: Any = AutoTokenizer.from_pretrained(tiny)
+    wide = trained(330)
+    subwords = moved(AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32), own, wide)
+    subwords.save_pretrained(tmp_path)
+    wide.save_pretrained(tmp_path)
+    rows = [row("a", "there is a thin thread", own)]
+    teacher = other_tokenizer(Config(teacher=str(tmp_path)), own, CPU)
+    assert teacher.prepare(rows, tmp_path) == {}
+    signal = teacher.signal(rows, collate([rows[0].example]))
+    text = encode(rows[0].trace, wide, frozenset({wide.eos_token_id}))
+    with torch.no_grad():
+        log_probs = subwords(input_ids=torch.tensor([text.tokens])).logits[0].log_softmax(-1)
+    each = [log_probs[i - 1, text.tokens[i]].item() for i in range(text.n_prompt_tokens, len(text))]
+    assert signal.log_probs.sum().item() == pytest.approx(sum(each), abs=1e-3)
+    first = own.decode(signal.tokens[signal.chunk == 0])
+    assert "there is a thin thread".startswith(first) and 1 < len(signal.log_probs) <= len(each)
 
 
 def test_rows_that_cannot_be_compared_are_told(tiny: Path, tmp_path: Path):
