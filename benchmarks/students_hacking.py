@@ -29,6 +29,10 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
     "200 fresh prompts a step": {"n_prompts": 200, "fresh": "prompts"},
 }
 TURNS, STAYS = ("20 prompts",), ("1000 prompts", "200 fresh prompts a step")  # what the detector must tell apart
+HEAD = (
+    "| setting | golden lowest | end | rise, % | hacked | excess | fired | golden where stopped |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 CALIBRATION = 1000  # added to the number of a seed
 
 
@@ -42,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.calibrate:
         print(calibrate(options.seeds))
         return
+    print(HEAD)
     settings: dict[str, Any] = {}
     for name, values in SETTINGS.items():
         start = time.process_time()
