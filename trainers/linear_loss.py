@@ -106,12 +106,15 @@ class _LinearLoss(torch.autograd.Function):
         head, offset = weight.detach().to(kind), None if bias is None else bias.detach().to(kind)
         gradients = _zeros((hidden, weight, bias), wanted)
         total = hidden.new_zeros((), dtype=torch.promote_types(kind, torch.float32))
+        room = torch.empty(min(size, len(hidden)), len(weight), dtype=kind, device=hidden.device)  # for every chunk
         n = torch.zeros((), dtype=torch.int64, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, max(len(hidden), 1), size):
                 rows = slice(start, start + size)
                 states = hidden[rows].detach().to(kind)
-                logits = functional.linear(states, head, offset)
+                logits = torch.mm(states, head.T, out=room[: len(states)])
+                if offset is not None:
+                    logits += offset
                 part = _to_slopes(logits, chunk(signal, start, start + size), objective, any(wanted))
                 total += part.sum
                 n += part.n
@@ -171,7 +174,7 @@ def _to_slopes(logits: Tensor, signal: Signal, objective: LogitsLoss, wanted: bo
     """The objective of a chunk, piece after piece; its gradient takes the place of `logits` where it is wanted."""
     total = logits.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32))
     n = torch.zeros((), dtype=torch.int64, device=logits.device)
-    size = max(1, PIECE_BYTES // (logits.shape[-1] * logits.element_size()))
+    size = _even(len(logits), PIECE_BYTES // (logits.shape[-1] * logits.element_size()))
     for start in range(0, max(len(logits), 1), size):
         with torch.enable_grad():
             piece = logits[start : start + size].detach().requires_grad_(wanted)
@@ -211,7 +214,13 @@ def _type_of_logits(hidden: Tensor) -> torch.dtype:
 
 def _chunk_tokens(hidden: Tensor, weight: Tensor, chunk_tokens: int | None) -> int:
     if chunk_tokens is None:
-        return max(1, CHUNK_BYTES // (len(weight) * hidden.element_size()))
+        return _even(len(hidden), CHUNK_BYTES // (len(weight) * hidden.element_size()))
     if chunk_tokens < 1:
         raise ValueError(f"chunk_tokens {chunk_tokens}: must be 1 or more")
     return chunk_tokens
+
+
+def _even(n: int, most: int) -> int:
+    """The size of equal parts of `n`, at most `most` each, but at least 1."""
+    n_parts = -(-n // max(1, most))
+    return -(-n // n_parts) if n_parts else 1
