@@ -265,7 +265,8 @@ def bits_per_byte(student: "torch.nn.Module", pieces: Sequence[Piece]) -> float:
 
 
 def _folder(options: argparse.Namespace, arm: str, seed: int) -> Path:
-    names = ("steps", "batch", "layers", "width", "rate", "weight", "pieces", "held_out", "piece_bytes", "biased")
+    names = ["steps", "batch", "layers", "width", "rate", "pieces", "held_out", "piece_bytes", "biased"]
+    names += ["weight"] if arm == "both" else []
     return options.work / f"{arm}-{seed}-{options.data.stem}-{'-'.join(str(getattr(options, name)) for name in names)}"
 
 
