@@ -77,7 +77,10 @@ def parse(section: Mapping[str, Any]) -> Parts:
         raise ParamsError(
             f"objective: {needing[0]} needs a teacher; set teacher=MODEL, or teacher_kind=cached with --signals"
         )
-    on_policy.check(params[on_policy.Config], kind, names)
+    if has_teacher and params[Config].teacher and "teacher" not in of_teacher[0].model_fields:
+        raise ParamsError(f"teacher: teacher_kind={kind} reads no model of that name; leave it out")
+    parts = [part.teacher_kind for part in params[of_teacher[0]].teachers] if kind == "mixture" else [kind]
+    on_policy.check(params[on_policy.Config], parts, names)
     return params
 
 

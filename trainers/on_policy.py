@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # a stage reads Config without torch
 
 _LATER: JsonDict = {"unless_default": True}
 N_COLLAPSED = 3  # on-policy steps in a row before training stops
-READS_ROLLOUTS = frozenset({"online", "server", "mixture"})  # teachers that can say something of new rows
+READS_ROLLOUTS = frozenset({"online", "server"})  # teachers that can say something of new rows
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ def is_on_policy(step: int, share: float) -> bool:
     return math.floor((step + 1) * share + 1e-9) > math.floor(step * share + 1e-9)
 
 
-def check(config: Config, teacher_kind: str | None, objectives: Sequence[str]) -> None:
-    """Fail where the options cannot go with a teacher or an objective.
+def check(config: Config, teacher_kinds: Sequence[str], objectives: Sequence[str]) -> None:
+    """Fail where the options cannot go with a teacher, each of a mixture's, or an objective.
 
     Raises:
         ParamsError: with the remedy.
@@ -86,9 +86,9 @@ def check(config: Config, teacher_kind: str | None, objectives: Sequence[str]) -
         return
     if "supervised" in objectives:
         raise ParamsError("on_policy_share: supervised would learn the student's own answers; take a divergence alone")
-    if teacher_kind not in READS_ROLLOUTS:
+    if silent := [kind for kind in teacher_kinds if kind not in READS_ROLLOUTS]:
         raise ParamsError(
-            f"on_policy_share: a teacher of the kind {teacher_kind} says nothing of new answers; take online or server"
+            f"on_policy_share: a teacher of the kind {silent[0]} says nothing of new answers; take online or server"
         )
 
 

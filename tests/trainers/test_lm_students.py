@@ -270,6 +270,19 @@ def test_the_best_weights_on_held_out_rows_are_kept(tiny: Path, traces: Path, tm
         (["objective={forward_kl: 0}", "teacher=T"], "objective.forward_kl.weight: expected a number above 0"),
         (["objective=forward_kl", "teacher=T", "on_policy_share=2"], "on_policy_share: Input should be less than"),
         (["objective=forward_kl", "teacher=T", "k=3"], "k: unknown parameter"),
+        (
+            ["objective=forward_kl", "teacher=T", "teacher_kind=cached"],
+            "teacher_kind=cached reads no model of that name",
+        ),
+        (
+            [
+                "objective=forward_kl",
+                "teacher_kind=mixture",
+                "teachers=[{teacher: T, weight: 1, teacher_kind: hidden}]",
+                "on_policy_share=1",
+            ],
+            "a teacher of the kind hidden says nothing of new answers",
+        ),
     ],
 )
 def test_what_cannot_be_taught(

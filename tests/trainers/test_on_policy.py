@@ -211,7 +211,7 @@ def test_answers_with_nothing_to_learn_are_an_error():
 )
 def test_what_cannot_go_together(config: dict[str, Any], kind: str, objectives: list[str], says: str):
     with pytest.raises(ParamsError, match=says):
-        check(Config(**config), kind, objectives)
+        check(Config(**config), ["online", kind], objectives)
 
 
 def test_a_token_that_is_none(tiny: Path):

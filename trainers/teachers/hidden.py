@@ -1,7 +1,8 @@
 """Hidden states computed once: the teacher reads each row before training, and each epoch costs its head alone.
 
 Source: none; the states are the online teacher's, row by row in a fixed order, so that no batch changes what another
-run reads. They lie in a file without a name, which the system removes when the process ends.
+run reads. They lie in a file without a name, which the system removes when the process ends; of several processes each
+has its own.
 """
 
 import logging
