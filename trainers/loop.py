@@ -33,7 +33,7 @@ from datagen.contracts.checkpoint import Checkpoints, interval_s
 from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
-from trainers import judged
+from trainers import judged, sharded
 from trainers.packing import LEAST_USED
 from trainers.tracking import find_tracker, start_tracker, track
 
@@ -182,7 +182,7 @@ def train(
         torch.set_num_threads(config.n_threads)
     if not rows or (config.judge_every and judge is None):
         raise ValueError("judge_every is set, and there is no judge" if rows else "no row to learn from")
-    accelerator = _accelerator(config)
+    accelerator = _accelerator(config, model)
     network, prepared = accelerator.prepare(model.train(), _optimizer(model, config))
     optimizer = prepared.optimizer  # the wrapper looks for packages at every step
     records = _resume(accelerator, checkpoints, state)
@@ -232,6 +232,7 @@ def train(
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # the model's own forward, without autocast
+    sharded.gather(model)
     if (best := judged.best(records)) is not None and best < len(records):
         judged.restore(model, checkpoints, best)
     return records
@@ -389,7 +390,7 @@ def _step(
         if parameter.grad is not None:
             parameter.grad.mul_(accelerator.num_processes / count)  # processes' gradients come as their mean
     longest = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
-    norm = float(cast("torch.Tensor", accelerator.clip_grad_norm_(network.parameters(), longest)))
+    norm = sharded.number_of(accelerator.clip_grad_norm_(network.parameters(), longest))
     suspects: Sequence[Any] = ()
     if config.non_finite == "stop" and not (math.isfinite(loss_sum) and math.isfinite(norm)):
         failed = [
@@ -420,15 +421,18 @@ def _named(rows: Sequence[Any], places: Mapping[int, int]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _accelerator(config: Config) -> "Accelerator":
+def _accelerator(config: Config, model: "torch.nn.Module") -> "Accelerator":
     from accelerate import Accelerator
 
-    tracker = find_tracker()
+    tracker, plugin = find_tracker(), sharded.plugin_for(model) if sharded.is_wanted() else None
     accelerator = Accelerator(
         cpu=device_type() == "cpu",
         mixed_precision="bf16" if config.precision == "bfloat16" else "no",
         log_with=None if tracker == "none" else tracker,
+        fsdp_plugin=None if device_type() == "cpu" else plugin,
     )
+    if plugin and device_type() == "cpu":
+        sharded.shard_on_cpu(accelerator, plugin)
     start_tracker(accelerator, config.model_dump(mode="json"))
     return accelerator
 

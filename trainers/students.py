@@ -26,6 +26,7 @@ from datagen.contracts.stage import Progress, Run
 from trainers import loop
 from trainers.device import check_device, check_packages
 from trainers.loop import Row
+from trainers.sharded import is_wanted
 from trainers.tracking import find_tracker
 
 if TYPE_CHECKING:  # a stage reads a Config without torch
@@ -47,6 +48,7 @@ def check_before_training(run: Run, *, needs_cuda: bool = False) -> None:
     check_packages()
     check_device(run.name, needs_cuda=needs_cuda)
     find_tracker()
+    is_wanted()
     for path in run.inputs.values():
         if not path.exists():
             raise DataError(f"{path}: no such file or dataset directory")
@@ -76,6 +78,7 @@ def train_once(run: Run, fit: str, base: str, packages: Sequence[str] = ()) -> d
         **{package: version(package) for package in ("torch", *packages)},
         "device": device_type(),
         "n_processes": processes,
+        **({"sharded": True} if is_wanted() else {}),
     }
     writing = run.out.with_name(f".{run.out.name}.writing")
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
