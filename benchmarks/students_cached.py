@@ -85,7 +85,7 @@ def gsm8k(n_rows: int) -> list[dict[str, str]]:
 def measure(options: argparse.Namespace, file: Path, signals: Path) -> dict[str, Any]:
     """All figures."""
     config = Config(student=options.model, student_layers=options.layers)
-    _, tokenizer, model = open_student(config, LoopConfig())
+    _, tokenizer, model = open_student(config, LoopConfig.model_validate({}))
     bounds = Bounds(max_tokens=1024, context=2048, max_rows_per_prompt=1)
     traces = Rows(file, Trace, "students_cached", InputParams())
     rows, _ = select(traces, bounds, tokenizer, end_tokens(model, tokenizer), stage="students_cached")
@@ -144,7 +144,7 @@ def step_times(
 
 def gradients(model_name: str, rows: Sequence[LearnedRow], teacher: CachedTeacher) -> tuple[float, float]:
     """Largest entries at student = teacher, in float64: of entries made here, and of those from disk."""
-    _, _, model = open_student(Config(student=model_name), LoopConfig())
+    _, _, model = open_student(Config(student=model_name), LoopConfig.model_validate({}))
     batch = collate([row.example for row in rows])
     with torch.no_grad():
         hidden, head = hidden_states(model.eval(), batch), head_of(model)

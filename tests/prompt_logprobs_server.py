@@ -59,14 +59,18 @@ class Scoring(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Scoring
+    @property
+    def scoring(self) -> Scoring:
+        """The server that made it."""
+        assert isinstance(self.server, Scoring)
+        return self.server
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status, content = self.server.score(body) if self.path == "/v1/completions" else (404, {})
+        status, content = self.scoring.score(body) if self.path == "/v1/completions" else (404, {})
         reply = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(reply)))

@@ -49,12 +49,12 @@ class Config(Params):
     """
 
     student: str = EMBEDDED
-    student_layers: int | None = Field(None, ge=2, json_schema_extra={"unless_default": True})
-    teacher: str | None = Field(None, json_schema_extra={"unless_default": True})
-    teacher_kind: str = Field("online", json_schema_extra={"unless_default": True})
+    student_layers: int | None = Field(default=None, ge=2, json_schema_extra={"unless_default": True})
+    teacher: str | None = Field(default=None, json_schema_extra={"unless_default": True})
+    teacher_kind: str = Field(default="online", json_schema_extra={"unless_default": True})
     objective: str | dict[str, Any] = "supervised"
-    max_tokens: int = Field(1024, ge=2)
-    max_rows_per_prompt: int = Field(1_000_000, ge=1)
+    max_tokens: int = Field(default=1024, ge=2)
+    max_rows_per_prompt: int = Field(default=1_000_000, ge=1)
     needs_cuda: bool = False
 
 

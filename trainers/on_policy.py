@@ -59,14 +59,14 @@ class Config(Params):
             the first on-policy step; 0 never stops.
     """
 
-    on_policy_share: float = Field(0.0, ge=0, le=1, json_schema_extra=_LATER)
-    rollout_tokens: int = Field(128, ge=1, json_schema_extra=_LATER)
-    rollout_temperature: float = Field(1.0, gt=0, json_schema_extra=_LATER)
-    rollout_top_p: float = Field(1.0, gt=0, le=1, json_schema_extra=_LATER)
-    rollout_batch: int = Field(16, ge=1, json_schema_extra=_LATER)
-    rollout_support_k: int | None = Field(None, ge=2, json_schema_extra=_LATER)
-    unlearned_tokens: tuple[str, ...] = Field((), json_schema_extra=_LATER)
-    collapse_share: float = Field(0.1, ge=0, lt=1, json_schema_extra=_LATER)
+    on_policy_share: float = Field(default=0.0, ge=0, le=1, json_schema_extra=_LATER)
+    rollout_tokens: int = Field(default=128, ge=1, json_schema_extra=_LATER)
+    rollout_temperature: float = Field(default=1.0, gt=0, json_schema_extra=_LATER)
+    rollout_top_p: float = Field(default=1.0, gt=0, le=1, json_schema_extra=_LATER)
+    rollout_batch: int = Field(default=16, ge=1, json_schema_extra=_LATER)
+    rollout_support_k: int | None = Field(default=None, ge=2, json_schema_extra=_LATER)
+    unlearned_tokens: tuple[str, ...] = Field(default=(), json_schema_extra=_LATER)
+    collapse_share: float = Field(default=0.1, ge=0, lt=1, json_schema_extra=_LATER)
 
 
 def is_on_policy(step: int, share: float) -> bool:

@@ -92,7 +92,7 @@ def test_a_head_that_is_no_plain_layer_is_refused(model: Any):
 def test_kept_layers_are_evenly_spaced(n: int, kept: list[int]):
     """GPT-2 of 7 layers; the layers marked by their number, the rest as it was."""
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=7, n_head=2))
+    model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=7, n_head=2))
     for i, layer in enumerate(model.transformer.h):
         layer.ln_1.bias.data.fill_(float(i))
     smaller = keep_layers(model, n)

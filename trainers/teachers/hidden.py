@@ -33,8 +33,8 @@ class Config(Params):
     """
 
     teacher: str
-    teacher_dtype: Dtype = Field("float32")
-    max_states_gb: float = Field(10.0, gt=0)
+    teacher_dtype: Dtype = Field(default="float32")
+    max_states_gb: float = Field(default=10.0, gt=0)
 
 
 class HiddenTeacher:

@@ -32,7 +32,7 @@ class Part(Params):
     teacher: str
     teacher_kind: Literal["online", "hidden"] = "online"
     teacher_dtype: Dtype = "float32"
-    weight: float | None = Field(None, gt=0)
+    weight: float | None = Field(default=None, gt=0)
     route: str | None = None
 
 

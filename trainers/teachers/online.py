@@ -31,7 +31,7 @@ class Config(Params):
     """
 
     teacher: str
-    teacher_dtype: Dtype = Field("float32")
+    teacher_dtype: Dtype = Field(default="float32")
 
 
 class OnlineTeacher:

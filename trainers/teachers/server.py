@@ -36,10 +36,10 @@ class Config(Params):
     teacher: str
     base_url: str = Field(json_schema_extra=CONNECTION)
     served_as: str
-    top_logprobs: int = Field(20, ge=1)
+    top_logprobs: int = Field(default=20, ge=1)
     provider: str | None = None
-    api_key_env: str = Field("OPENAI_API_KEY", json_schema_extra=CONNECTION, pattern=r"^[A-Z_][A-Z0-9_]*$")
-    timeout_s: float = Field(600.0, gt=0, json_schema_extra=CONNECTION)
+    api_key_env: str = Field(default="OPENAI_API_KEY", json_schema_extra=CONNECTION, pattern=r"^[A-Z_][A-Z0-9_]*$")
+    timeout_s: float = Field(default=600.0, gt=0, json_schema_extra=CONNECTION)
 
     @field_validator("base_url")
     @classmethod
