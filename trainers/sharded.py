@@ -5,7 +5,7 @@ version of it, by accelerate. A unit is a layer that transformers says is not to
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from datagen.contracts.errors import ParamsError
 
@@ -74,5 +74,6 @@ def gather(model: "torch.nn.Module") -> None:
         for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
             if isinstance(parameter, DTensor):
                 if id(parameter) not in whole:
-                    whole[id(parameter)] = torch.nn.Parameter(parameter.detach().full_tensor())
+                    held = cast(DTensor, parameter.detach())
+                    whole[id(parameter)] = torch.nn.Parameter(held.full_tensor())
                 setattr(part, name, whole[id(parameter)])
