@@ -77,7 +77,7 @@ def test_an_infinite_divergence_is_an_error_with_its_rows():
 
 
 def test_a_judge_s_mean_is_over_tokens_of_all_micro_batches():
-    judge = held_out_loss(ROWS, Config(micro_batch_tokens=6))
+    judge = held_out_loss(ROWS, Config.model_validate({"micro_batch_tokens": 6}))
     wanted = -sum(float(STUDENT.log_softmax(-1)[pair]) for pair in steps()) / 6
     assert judge(StudentModel(bigram_model(STUDENT))) == pytest.approx(wanted, rel=1e-6)
 
