@@ -15,6 +15,7 @@ added to `--runs`, and those that stand there are not made again.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
@@ -167,6 +168,7 @@ def _clock(device: torch.device) -> float:
 def memory_mb(device: torch.device, *, peak: bool) -> float:
     """Memory held now, from where on the peak counts; or that peak."""
     if device.type == "cpu" and not peak:
+        ctypes.CDLL(None).malloc_trim(0)  # what is free but kept would hide what the step takes
         Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
     if device.type == "cuda":
         if not peak:
