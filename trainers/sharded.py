@@ -67,7 +67,10 @@ def gather(model: "torch.nn.Module") -> None:
     What ran through the model once more would be the parts that training left.
     """
     import torch
-    from torch.distributed.tensor import DTensor
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    from torch.distributed.tensor import DTensor  # slow to import
 
     whole: dict[int, torch.nn.Parameter] = {}
     for part in model.modules():
