@@ -25,6 +25,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,14 @@ class Arms:
 
     def _stable(self) -> Callable[[], float]:
         from datasets import Dataset
-        from trl import DistillationConfig, DistillationTrainer
 
-        args = DistillationConfig(
+        trl: Any = import_module("trl")  # its names are made when they are asked for
+
+        args = trl.DistillationConfig(
             self.folder, beta=BETA[self.objective], temperature=1.0, use_cpu=True, bf16=False,
             gradient_checkpointing=False, report_to="none", per_device_train_batch_size=len(self.tokens),
         )  # fmt: skip
-        trainer: Any = DistillationTrainer(
+        trainer: Any = trl.DistillationTrainer(
             self.student, self.teacher, args, Dataset.from_list([{"prompt": "a"}]), processing_class=self.tokenizer
         )
         prompts, completions = self.tokens[:, : self.n_prompt], self.tokens[:, self.n_prompt :]

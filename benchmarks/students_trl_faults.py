@@ -28,10 +28,18 @@ def stable(student: Tensor, teacher: Tensor, mask: Tensor, beta: float, n: int |
     """Of `DistillationTrainer`; an infinite logit is put into the bias."""
     closed = student[0].detach().isneginf()
     bias = torch.zeros(student.shape[-1]).masked_fill(closed, -torch.inf) if bool(closed.any()) else None
-    states = [logits.masked_fill(closed, 0.0)[None] for logits in (student, teacher)]
-    heads = [torch.eye(logits.shape[-1]) for logits in (student, teacher)]
+    mine, theirs = (logits.masked_fill(closed, 0.0)[None] for logits in (student, teacher))
+    head, other = (torch.eye(logits.shape[-1]) for logits in (student, teacher))
     return _chunked_divergence_loss(
-        *states, *heads, mask[None], beta, num_items_in_batch=n, student_lm_head_bias=bias, teacher_lm_head_bias=bias
+        mine,
+        theirs,
+        head,
+        other,
+        mask[None],
+        beta,
+        num_items_in_batch=n,
+        student_lm_head_bias=bias,
+        teacher_lm_head_bias=bias,
     )[0]
 
 
@@ -58,8 +66,8 @@ LOSSES: dict[str, Loss] = {"TRL stable": stable, "TRL GKD": gkd, "ours": ours}
 
 def probabilities_mixed_up(loss: Loss) -> float:
     """Jensen-Shannon of (.9, .1) and (.1, .9) is 0.368064 nats; log-probs in place of probabilities give another."""
-    logits = [torch.tensor([pair]).log() for pair in ((0.9, 0.1), (0.1, 0.9))]
-    return abs(loss(logits[0], logits[1], torch.ones(1).bool(), 0.5, 1).item() - JSD)
+    first, second = (torch.tensor([pair]).log() for pair in ((0.9, 0.1), (0.1, 0.9)))
+    return abs(loss(first, second, torch.ones(1).bool(), 0.5, 1).item() - JSD)
 
 
 def mean_of_means(loss: Loss) -> float:
@@ -88,11 +96,11 @@ def nothing_under_the_mask(loss: Loss) -> float:
 
 def a_jump_at_the_ends(loss: Loss) -> float:
     """Jensen-Shannon goes to 0 with beta; forward KL in its place at 0 is a jump. Ours has two names for the two."""
-    logits = [torch.tensor([pair]).log() for pair in ((0.9, 0.1), (0.1, 0.9))]
+    first, second = (torch.tensor([pair]).log() for pair in ((0.9, 0.1), (0.1, 0.9)))
     mask = torch.ones(1).bool()
     if loss is ours:
-        return jensen_shannon(*logits, mask, weight_of_teacher=0.0).sum.item()
-    return abs((loss(*logits, mask, 1e-6, 1) - loss(*logits, mask, 0.0, 1)).item())
+        return jensen_shannon(first, second, mask, weight_of_teacher=0.0).sum.item()
+    return abs((loss(first, second, mask, 1e-6, 1) - loss(first, second, mask, 0.0, 1)).item())
 
 
 def padding_counts(loss: Loss) -> float:

@@ -80,9 +80,9 @@ class Config(Params):
     seed: int = 0
     optimizer: Literal["adamw", "sgd", "adam"] = Field("adamw", json_schema_extra={"unless_default": True})
     momentum: float = Field(0.0, ge=0, lt=1, json_schema_extra={"unless_default": True})
-    judge_every: int = Field(0, ge=0, json_schema_extra={"unless_default": True})
-    patience: int | None = Field(None, ge=1, json_schema_extra={"unless_default": True})
-    layout: Layout = Field("padded", json_schema_extra={"unless_default": True})
+    judge_every: int = Field(default=0, ge=0, json_schema_extra={"unless_default": True})
+    patience: int | None = Field(default=None, ge=1, json_schema_extra={"unless_default": True})
+    layout: Layout = Field(default="padded", json_schema_extra={"unless_default": True})
     non_finite: Literal["stop", "go_on"] = Field("stop", json_schema_extra={"unless_default": True})
 
     @field_validator("momentum")

@@ -52,15 +52,17 @@ def run(run: Run) -> dict[str, Any]:
             f"{'with' if 'data' in run.inputs else 'without'} --data)"
         )
     base = resolve_model(config.student)
-    old: Any = AutoTokenizer.from_pretrained(base.folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    tokenizers: Any = AutoTokenizer  # the types of both are partly unknown
+    models: Any = AutoModelForCausalLM
+    old, new = tokenizers.from_pretrained(base.folder), None
+    model = models.from_pretrained(base.folder, dtype=torch.float32)
     match config.tokenizer:
         case "bytes":
             new = byte_tokenizer(old)
         case "trained":
             new = trained_tokenizer(_texts(run), config.n_tokens, old)
         case name:
-            new = AutoTokenizer.from_pretrained(resolve_model(name).folder)
+            new = tokenizers.from_pretrained(resolve_model(name).folder)
             if new.eos_token_id is None:
                 raise MissingError(f"tokenizer {name!r} has no end token (eos_token); a student needs one")
     student = moved(model, old, new)

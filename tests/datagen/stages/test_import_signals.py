@@ -18,7 +18,7 @@ from datagen.contracts.tensors import TokenSignals
 from datagen.signals._distillkit import Compression, decompress, unpack
 from datagen.stages.import_signals import STAGE
 from tests.tiny_model import write_tiny_model
-from trainers.teachers.cached import CachedTeacher
+from trainers.teachers._token_signals import StoredSignals
 
 D = 259
 CONFIG: dict[str, Any] = {
@@ -95,7 +95,7 @@ def test_values_and_ids_by_hand(tmp_path: Path, tiny: Path):
     np.testing.assert_allclose(first.signal.log_probs, [values] * 2, atol=5e-4)
     assert np.exp(first.signal.log_tail) == pytest.approx([max(0, 1 - np.exp(values).sum())] * 2, abs=1e-6)
     assert signals["data_1:0"].tokens.tolist() == [21]
-    teacher = CachedTeacher(tmp_path / "out", AutoTokenizer.from_pretrained(tiny))
+    teacher = StoredSignals(tmp_path / "out", AutoTokenizer.from_pretrained(tiny))
     example = teacher.example("data_0:0")
     assert (example.tokens, example.n_prompt_tokens) == ([7, 8, 9], 1)
     assert teacher.signal(["data_0:0"], [example]).ids.tolist() == [[0, 10, 20, 30, 40], [1, 11, 21, 31, 41]]
