@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from datagen.backends.models import resolve_model
 from datagen.backends.transformers_models import end_tokens
 from datagen.contracts.dataset import write_json
 from datagen.contracts.home import home
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     n_rows = max(options.rows, options.gradient_rows)
     file = options.work / f"rows-{n_rows}.jsonl"
-    signals = options.work / f"signals-{n_rows}"
+    signals = options.work / f"signals-{resolve_model(options.model).revision[:8]}-{n_rows}"
     if not signals.exists():
         options.work.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(json.dumps(row) + "\n" for row in gsm8k(n_rows)))

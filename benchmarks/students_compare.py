@@ -1,6 +1,6 @@
 """Objectives beside each other: SmolLM2-135M into a quarter of its layers, the same tokens for all, several seeds.
 
-    python -m benchmarks.students_compare --data FOLDER [--seeds 3] [--steps 24] [--out FILE.json] [--kept FOLDER]
+    python -m benchmarks.students_compare --data FOLDER [--seeds 3] [--steps 16] [--out FILE.json] [--kept FOLDER]
     python -m benchmarks.students_compare --out FILE.json    # trains nothing: the table of what is there
 
 FOLDER holds train.jsonl of GSM8K; of its rows those that are held out are the last. Students are those that `datastill
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datagen.contracts.dataset import write_json
+from datagen.contracts.dataset import content_hash, write_json
 from datagen.contracts.errors import DataError
 from trainers.comparison_figures import difference
 from trainers.lm_comparison import Outcome, compare, open_bench, parse
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(said([Outcome(**one) for one in json.loads(options.out.read_text())["outcomes"]]))
         return
     section = section_of(options)
-    check_kept(options.kept, section)
+    check_kept(options.kept, facts_of(options))
     data, heldout = write_rows(options.data / "train.jsonl", options.kept, options)
     bench = open_bench(parse(section), data, heldout, options.kept)
     outcomes: list[Outcome] = []
@@ -95,6 +95,12 @@ def section_of(options: argparse.Namespace) -> dict[str, Any]:
         "batch_size": options.batch_size, "learning_rate": options.learning_rate, "precision": options.precision,
         "n_threads": options.n_threads, "max_tokens": MAX_TOKENS,
     }  # fmt: skip
+
+
+def facts_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The parameters, and what the rows were."""
+    rows = content_hash(options.data / "train.jsonl")
+    return {**section_of(options), "rows": rows, "held_out": options.held_out}
 
 
 def check_kept(folder: Path, section: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from datagen.backends.models import EMBEDDED, resolve_model
 from datagen.backends.transformers_models import Example, chat_tokens
 from datagen.contracts.checkpoint import Checkpoints
-from datagen.contracts.dataset import write_json
+from datagen.contracts.dataset import content_hash, write_json
 from datagen.contracts.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _parts(options: argparse.Namespace) -> Parts:
     texts: list[Text] = []
     for start in range(0, n_texts, BATCH):
         mine = [tokens for _, tokens in prompts[start : start + BATCH]]
-        file = options.work / f"texts-{options.tokens}-{start}-{len(mine)}.json"
+        file = options.work / f"texts-{_source(options)}-{options.tokens}-{start}-{len(mine)}.json"
         if not file.is_file():
             write_json(file, _answers(target, mine, options.tokens, derive_seed(0, start)))
         answers: list[list[int]] = json.loads(file.read_text())
@@ -179,8 +179,13 @@ def _judged(options: argparse.Namespace, parts: Parts, trained: tuple[str, int] 
     return told
 
 
+def _source(options: argparse.Namespace) -> str:
+    """Names the target and the questions, so that others have texts and students of their own."""
+    return f"{resolve_model(options.target).revision[:8]}-{content_hash(options.data / 'train.jsonl')[:8]}"
+
+
 def _folder(options: argparse.Namespace, trained: tuple[str, int] | None) -> Path:
-    sizes = f"{options.layers}-{options.pool}-{options.held_out}-{options.tokens}"
+    sizes = f"{_source(options)}-{options.layers}-{options.pool}-{options.held_out}-{options.tokens}"
     if trained is None:
         return options.work / f"before-{sizes}"
     arm, seed = trained
@@ -286,7 +291,8 @@ def _loop(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
             "metrics": metrics,
         }
         given = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-        run_stage(STAGE, [*given, "--set", "n_threads=1", f"max_new_tokens={options.loop_tokens}"])
+        if run_stage(STAGE, [*given, "--set", "n_threads=1", f"max_new_tokens={options.loop_tokens}"]):
+            raise SystemExit("evaluate_draft refused the draft; what it said stands above")
     facts = json.loads(out.with_suffix(".run.json").read_text())
     return json.loads(metrics.read_text()) | {name: facts[name] for name in facts if name.startswith("greedy_")}
 

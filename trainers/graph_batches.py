@@ -4,7 +4,7 @@ Source: none; as PyTorch Geometric batches graphs, without an object a graph.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,19 @@ def as_learned(graphs: GraphSet, learned: CondensedGraphs) -> GraphSet:
     from condense.quantisation import quantised
 
     return quantised(graphs, learned.codebook)
+
+
+def check_both_classes(graphs: GraphSet, path: Path, classes: Sequence[str]) -> None:
+    """Of two classes both are there, as the area under the ROC curve needs them.
+
+    Raises:
+        DataError: one is not.
+    """
+    held = set(graphs.labels.tolist())
+    if len(classes) == 2 and len(held) < 2:
+        raise DataError(
+            f"{path}: all graphs are of class {classes[held.pop()]}; AUC needs both, give graphs of both classes"
+        )
 
 
 def check_fits(graphs: GraphSet, path: Path, learned: GraphSet) -> None:

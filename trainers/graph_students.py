@@ -86,6 +86,7 @@ def fit(
     from trainers.graph_batches import (
         NEEDS_DEGREES,
         as_learned,
+        check_both_classes,
         check_fits,
         columns_of,
         count_unseen,
@@ -116,6 +117,7 @@ def fit(
     if validation:
         chosen = as_learned(read_graphs(Path(validation)), learned)
         check_fits(chosen, Path(validation), learned.graphs)
+        check_both_classes(chosen, Path(validation), learned.graphs.classes)
         chosen_by = tensors_of(chosen)
     columns, n_classes = columns_of(learned.graphs), len(learned.graphs.classes)
     an_epoch = math.ceil(len(learned) / steps.batch_size)

@@ -134,8 +134,9 @@ def keep_layers(model: Any, n_layers: int) -> Any:
     kept = [round(i * (n_all - 1) / (n_layers - 1)) for i in range(n_layers)]
     config = copy.deepcopy(model.config)
     config.num_hidden_layers = n_layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[i] for i in kept]
+    for name, value in list(vars(config).items()):
+        if isinstance(value, list) and len(value) == n_all:  # what each layer is, such as layer_types
+            setattr(config, name, [value[i] for i in kept])
     smaller = type(model)(config).to(model.dtype)
     given, wanted = model.state_dict(), dict[str, Tensor]()
     for name in smaller.state_dict():

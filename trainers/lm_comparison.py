@@ -160,6 +160,8 @@ def parse(section: Mapping[str, Any]) -> Parts:
             problems.append("on_policy_share: students are compared on the same rows; train such a one by train_lm")
         if params[loop.Config].judge_every:
             problems.append("judge_every: students are compared after the same steps; leave it out")
+    if problems:  # an objective that is none has no name
+        raise ParamsError("\n".join(dict.fromkeys(problems)))
     names = [name_of(objective) for objective in config.objectives]
     problems += [f"objectives: {name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if problems:
@@ -221,10 +223,13 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
     bounds = Bounds(mine.max_tokens, context, mine.max_rows_per_prompt)
     found: list[list[LearnedRow]] = []
     rejections: list[Rejection] = []
+    bound = common[InputParams].max_rejected_share
+    n_rows: list[int] = []
     for path in (data, heldout):
         rows = Rows(path, Trace, STAGE, common[InputParams])
         chosen, dropped = select(rows, bounds, tokenizer, ends, stage=STAGE)
-        check_usable(str(path), dropped, len(rows), common[InputParams].max_rejected_share, _NOT_NEEDED)
+        check_usable(str(path), dropped, len(rows), bound, _NOT_NEEDED)
+        n_rows.append(len(rows))
         if not chosen:
             raise DataError(f"{path}: no row is left of {len(rows)}")
         found.append(chosen)
@@ -234,6 +239,7 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
     for teacher in teachers.values():
         learned, unscored = lm_students.without_unscored(learned, teacher, folder)
         rejections += unscored
+        check_usable(str(data), unscored, n_rows[0], bound, _NOT_NEEDED)
         if not learned:
             raise DataError(f"{data}: the teacher gives a signal of no row; the first: {unscored[0].detail}")
     return Bench(

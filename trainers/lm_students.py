@@ -73,6 +73,8 @@ def parse(section: Mapping[str, Any]) -> Parts:
             f"teacher_kind: {MATCHING} needs {OTHER_TOKENIZER}, and no other objective takes it (got {kind!r} with "
             f"{', '.join(names)})"
         )
+    if MATCHING in names and (others := set(names) - {MATCHING, "supervised"}):
+        raise ParamsError(f"objective: {min(others)} compares tokens, and {MATCHING} is of two tokenizers; take one")
     if not has_teacher and (needing := [name for name in names if name != "supervised"]):
         raise ParamsError(
             f"objective: {needing[0]} needs a teacher; set teacher=MODEL, or teacher_kind=cached with --signals"

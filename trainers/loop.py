@@ -206,7 +206,8 @@ def train(
         done = _step(accelerator, network, optimizer, batch, loss, config, state, noise)
         mean, norm = done.loss, done.norm
         if done.suspects:
-            _save(accelerator, checkpoints, records, state)
+            if not checkpoints.holds(len(records)):  # it is the one that training went on from
+                _save(accelerator, checkpoints, records, state)
             named = _named(done.suspects, dict(zip(map(id, batch), chosen, strict=False)))
             what = f"loss is {mean}" if not math.isfinite(mean) else f"gradient's norm is {norm}"
             raise DataError(

@@ -33,6 +33,7 @@ from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.params import Params
 from datagen.contracts.seeding import derive_seed
 from trainers.lm_rows import LearnedRow
+from trainers.sharded import is_wanted
 
 if TYPE_CHECKING:  # a stage reads Config without torch
     import torch
@@ -80,10 +81,14 @@ def check(config: Config, teacher_kinds: Sequence[str], objectives: Sequence[str
     Raises:
         ParamsError: with the remedy.
     """
-    if config.rollout_support_k and not config.on_policy_share:
-        raise ParamsError("rollout_support_k: of answers alone; set on_policy_share too, or leave it out")
     if not config.on_policy_share:
+        if given := [name for name, value in config if value != type(config).model_fields[name].default]:
+            raise ParamsError(
+                f"{given[0]}: of the student's own answers alone; set on_policy_share too, or leave it out"
+            )
         return
+    if is_wanted():
+        raise ParamsError("on_policy_share: a student whose weights are cut writes no answers; unset $DATASTILL_SHARD")
     if "supervised" in objectives:
         raise ParamsError("on_policy_share: supervised would learn the student's own answers; take a divergence alone")
     if silent := [kind for kind in teacher_kinds if kind not in READS_ROLLOUTS]:

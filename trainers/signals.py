@@ -9,6 +9,7 @@ Axes: N tokens, V vocabulary, E entries of a token, H width of hidden states, K 
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import torch
 from torch import Tensor
 
+LEAST_LOG_TAIL = -24 * math.log(2)  # log-probs of entries are sums in float32: less is rounding
 LOG_ZERO = -1e4  # stands for log 0: finite, so that 0 times it is 0, and its exponential is 0 in every float type
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,8 @@ class SparseLogProbs:
         ids: (N, E) int64; 0 where `log_weights` is -inf.
         log_weights: (N, E) float64: a token's log-prob where it is known, and for a drawn token the log of a weight
             whose mean over draws is its probability; -inf is padding.
-        log_tail: (N,) float64: log mass of all tokens that are no entries; -inf where the entries stand for everything.
+        log_tail: (N,) float64: log mass of all tokens that are no entries; -inf where the entries stand for everything,
+            or where rounding left the others nothing, which counts as a mass of 2^-24.
         draws: whether entries were drawn: then only what is linear in the teacher's probabilities is unbiased.
         vocabulary: how many logits the teacher has, where that is known.
     """
@@ -222,12 +225,15 @@ def _both_sparse(student: Tensor, teacher: SparseLogProbs, temperature: float) -
             "set temperature=1, or take an online teacher"
         )
     student, teacher = _same_vocabulary(student, teacher)
-    log_p = torch.cat([teacher.log_weights, teacher.log_tail[:, None]], dim=1).to(student.device)
+    given = ~teacher.log_weights.isneginf()
+    lost = teacher.log_tail.isneginf() & (given.sum(dim=-1) < student.shape[-1])
+    log_tail = teacher.log_tail.masked_fill(lost, LEAST_LOG_TAIL)
+    log_p = torch.cat([teacher.log_weights, log_tail[:, None]], dim=1).to(student.device)
     log_p = log_p - log_p.logsumexp(dim=-1, keepdim=True)
-    log_q = _buckets(student, teacher.ids, ~teacher.log_weights.isneginf()).log_softmax(dim=-1)
+    log_q = _buckets(student, teacher.ids, given).log_softmax(dim=-1)
     # The tail was summed in another order; what differs by rounding is equal, or total variation's gradient would jump.
     rounding = 8 * torch.finfo(log_q.dtype).eps * (1 + log_p.abs())
-    equal = (log_p - log_q.detach()).abs() <= rounding
+    equal = log_p.isfinite() & ((log_p - log_q.detach()).abs() <= rounding)
     return log_q, torch.where(equal, log_q.detach(), log_p.to(log_q.dtype))
 
 

@@ -91,6 +91,10 @@ class Checkpoints:
         """The last complete checkpoint."""
         return max(self.folder.glob("step-*"), default=None)
 
+    def holds(self, step: int) -> bool:
+        """Whether the checkpoint after `step` is there."""
+        return (self.folder / f"step-{step:08d}").exists()
+
     @property
     def writing(self) -> Path:
         """Where the next one is written."""

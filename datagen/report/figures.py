@@ -124,6 +124,11 @@ def count(datasets: Mapping[str, Path], run_metrics: Path | None) -> Figures:
     teacher = rates(judged(datasets["verified"]))
     families = [family for family in teacher if family != ALL][:MAX_FAMILIES]
     judged_student = manifests["evaluation"]["figures"] if "evaluation" in manifests else None
+    if judged_student is not None and "difference" not in judged_student:
+        raise DataError(
+            f"{datasets['evaluation']}: one model's verified rate or none, and the report shows two; run evaluate_lm "
+            "with before=MODEL on prompts that can be judged"
+        )
     return Figures(
         steps=_steps(datasets, manifests),
         rates={"teacher": teacher} | (_student_rates(judged_student) if judged_student else {}),
@@ -157,7 +162,9 @@ def _notes(datasets: Mapping[str, Path], manifests: Mapping[str, Mapping[str, An
     }
     if "student" in manifests:
         student = manifests["student"]
-        notes["student"] = f"{student['base']['name']}, {student['params']['epochs']} epochs"
+        steps = student["params"].get("steps")
+        length = f"{steps} steps" if steps else f"{student['params']['epochs']} epochs"
+        notes["student"] = f"{student['base']['name']}, {length}"
     return notes
 
 

@@ -224,6 +224,9 @@ def test_a_loss_that_is_no_number_ends_training_at_its_rows(tmp_path: Path, bad:
     held = load_file(kept / "model.safetensors")
     assert kept.name == "step-00000001" and len(reached) == 1
     assert [held["weight"].item(), held["bias"].item()] == reached[0] == [p.item() for p in network.parameters()]
+    with pytest.raises(DataError, match="step 2"):  # a second run says the same, from where the first was
+        train(line(), rows, squares, of_run, Checkpoints(tmp_path))
+    assert list(tmp_path.glob("step-*")) == [kept]
 
 
 def test_a_gradient_that_is_no_number_ends_training(tmp_path: Path):

@@ -206,7 +206,8 @@ def test_answers_with_nothing_to_learn_are_an_error():
             ["forward_kl"],
             "a teacher of the kind cached says nothing of new",
         ),
-        ({"rollout_support_k": 5}, "online", ["forward_kl"], "rollout_support_k: of answers alone"),
+        ({"rollout_support_k": 5}, "online", ["forward_kl"], "rollout_support_k: of the student's own answers alone"),
+        ({"unlearned_tokens": ["a"]}, "online", ["forward_kl"], "unlearned_tokens: of the student's own answers"),
     ],
 )
 def test_what_cannot_go_together(config: dict[str, Any], kind: str, objectives: list[str], says: str):

@@ -8,6 +8,7 @@ import torch
 
 from tests.trainers.divergences import normal, sparse
 from trainers import signals
+from trainers.objectives.forward_kl import forward_kl
 from trainers.signals import LOG_ZERO, HiddenStates, Labelled, Mixed, SparseLogProbs, chunk, outcomes
 
 N, V = 5, 7
@@ -76,6 +77,18 @@ def test_a_sparse_signal_says_how_many_logits_its_teacher_had():
     torch.testing.assert_close(log_q[:, -1].exp(), rest)
     torch.testing.assert_close(log_p[:, -1], known.log_tail)
     assert (log_q[:, 3] == LOG_ZERO).all() and (log_p[:, 3] == LOG_ZERO).all()  # the column of padding
+
+
+def test_a_tail_without_mass_is_not_the_student_s():
+    """A teacher whose two entries sum to 1: its tail counts 2^-24, and forward KL's gradient there is q less that."""
+    student = normal(N, V).requires_grad_()
+    ids = torch.tensor([[0, 1]]).repeat(N, 1)
+    log_probs = torch.tensor([[0.25, 0.75]]).log().double().repeat(N, 1)
+    known = SparseLogProbs(ids, log_probs, torch.full((N,), -torch.inf).double())
+    _, log_p = outcomes(student, known, MASK)
+    torch.testing.assert_close(log_p[:, -1].exp(), torch.full((N,), 2.0**-24, dtype=log_p.dtype), rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(forward_kl(student, known, MASK).sum, student)
+    torch.testing.assert_close(gradient[:, 2:], student.detach().softmax(-1)[:, 2:], rtol=1e-5, atol=0)
 
 
 def test_log_zero_is_finite_and_is_no_probability():

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from datagen.contracts.params import Params
@@ -30,6 +30,13 @@ class Config(Params):
     adaptivity: float = Field(5e-4, ge=0)
     momentum: float = Field(0.99, ge=0, lt=1)
     temperature: float = Field(1.0, gt=0)
+
+    @field_validator("end")
+    @classmethod
+    def _is_not_before(cls, value: float, info: ValidationInfo) -> float:
+        if value < (start := info.data.get("start", 0.0)):
+            raise ValueError(f"t only rises; give start={start:g} or more")
+        return value
 
 
 def taid(student_logits: Tensor, signal: Signal, mask: Tensor, *, t: float = 1.0, temperature: float = 1.0) -> SumCount:
@@ -94,7 +101,7 @@ class State:
         config, previous = self._config, self._previous
         self._previous = loss
         if previous is not None:  # the first step has nothing to compare with
-            change = (previous - loss) / (previous + 1e-15)  # the code's guard
+            change = (previous - loss) / (previous + 1e-15) if previous else 0.0  # no loss yet, at t = 0; the guard
             self._momentum = config.momentum * self._momentum + (1 - config.momentum) * change
             faster = self.t + config.adaptivity * _sigmoid(self._momentum) * (1 - self.t)
             linear = config.start + (config.end - config.start) * step / n_steps

@@ -30,6 +30,7 @@ from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import Run, Stage, main
 from trainers.device import check_packages
 from trainers.draft_scores import DraftScore, figures
+from trainers.students import check_usable
 
 
 class Config(Params):
@@ -80,8 +81,11 @@ def run(run: Run) -> dict[str, Any]:
             outcomes.append(tokens if isinstance(tokens, Rejection) else _score(run, row.id, tokens, models, tokenizer))
             bar.advance()
     scores = [one for one in outcomes if isinstance(one, DraftScore)]
+    dropped = [one for one in outcomes if isinstance(one, Rejection)]
+    bound = run.params[InputParams].max_rejected_share
+    check_usable(str(run.inputs["data"]), dropped, len(outcomes), bound, frozenset())
     if not scores:
-        first = next(one for one in outcomes if isinstance(one, Rejection))
+        first = dropped[0]
         raise DataError(f"{run.inputs['data']}: no prompt to draft for; the first is {first.id!r}: {first.detail}")
     metrics = figures(scores, n_drafted=config.n_drafted, n_resamples=config.n_resamples, seed=config.seed)
     with DatasetWriter(run.out, DraftScore, _manifest(run, found, metrics)) as writer:

@@ -49,7 +49,14 @@ def run(run: Run) -> dict[str, Any]:
         hashes_of,
         is_of_others,
     )
-    from trainers.graph_batches import NEEDS_DEGREES, check_fits, columns_of, graphs_as_bytes, warn_without_degrees
+    from trainers.graph_batches import (
+        NEEDS_DEGREES,
+        check_both_classes,
+        check_fits,
+        columns_of,
+        graphs_as_bytes,
+        warn_without_degrees,
+    )
     from trainers.graph_figures import graph_figures, plot_rows, size_alone
     from trainers.graph_nets.opening import open_graph_net
 
@@ -61,7 +68,7 @@ def run(run: Run) -> dict[str, Any]:
     check_graph_classes(train, run.inputs["train"], 1)
     for part in PARTS[1:]:
         check_fits(graphs[part], run.inputs[part], train)
-        _check_judges(graphs[part], run.inputs[part], train)
+        check_both_classes(graphs[part], run.inputs[part], train.classes)
     hashes = {part: hashes_of(graphs_as_bytes(one)) for part, one in graphs.items()}
     ids = {part: one.ids for part, one in graphs.items()}
     shared = count_shared(hashes, ids, run.inputs, config.max_shared_share, "graphs")
@@ -112,19 +119,6 @@ def run(run: Run) -> dict[str, Any]:
     timed = graph_figures(found, config, chance, sizes, seconds)
     add_joules(timed["condensed"], joules)
     return timed | common | {"rows": writer.rows, **lengths}
-
-
-def _check_judges(graphs: "GraphSet", path: Path, train: "GraphSet") -> None:
-    """Of two classes both are there, as the area under the ROC curve needs them.
-
-    Raises:
-        DataError: one is not.
-    """
-    held = set(graphs.labels.tolist())
-    if len(train.classes) == 2 and len(held) < 2:
-        raise DataError(
-            f"{path}: all graphs are of class {train.classes[held.pop()]}; AUC needs both, give graphs of both classes"
-        )
 
 
 def _read_arm(path: Path, train: "GraphSet", layers: int) -> "CondensedGraphs":

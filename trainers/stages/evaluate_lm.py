@@ -85,7 +85,7 @@ def run(run: Run) -> dict[str, Any]:
         raise DataError(f"{model}: no folder of a model (it has no config.json); run train_lm, or name another")
     rows = list(open_rows(data, run.name, run.params[InputParams]))
     traces = [row for row in rows if isinstance(row, Trace)]
-    asked: list[Prompt | Rejection] = [*_asked(traces)]
+    asked: list[Prompt | Rejection] = [*_asked(traces, named=config.method != DEFAULT_METHOD)]
     if not traces:
         asked = [row for row in rows if isinstance(row, Prompt | Rejection)]
     prompts = [row for row in asked if isinstance(row, Prompt)]
@@ -119,11 +119,11 @@ def run(run: Run) -> dict[str, Any]:
     return metrics | {"rows": writer.rows, "rejected": dict(writer.reasons)}
 
 
-def _asked(traces: Sequence[Trace]) -> list[Prompt]:
-    """The prompts of answers that can be judged, each once."""
+def _asked(traces: Sequence[Trace], *, named: bool) -> list[Prompt]:
+    """The prompts of answers that can be judged, each once; where a method was `named`, it says which those are."""
     found: dict[str, Prompt] = {}
     for trace in traces:
-        if trace.prompt.messages and can_be_judged(trace.prompt):
+        if trace.prompt.messages and (named or can_be_judged(trace.prompt)):
             found.setdefault(trace.prompt.id, trace.prompt)
     return list(found.values())
 

@@ -1,7 +1,8 @@
 """Move a model to another tokenizer: the start of a student, which learns by `objective=likelihood_matching`.
 
 The tokenizer is of bytes, trained on texts, or another model's; embeddings as `trainers/tokenizer_transfer.py` says.
-The new model is a folder of transformers with its tokenizer, whose chat template and special tokens are the old one's.
+The new model is a folder of transformers with its tokenizer, whose chat template and special tokens are the old one's;
+of another model's tokenizer they are its own, but for a chat template that it lacks.
 A trained tokenizer counts the messages and answers of DATA.
 """
 
@@ -65,6 +66,7 @@ def run(run: Run) -> dict[str, Any]:
             new = tokenizers.from_pretrained(resolve_model(name).folder)
             if new.eos_token_id is None:
                 raise MissingError(f"tokenizer {name!r} has no end token (eos_token); a student needs one")
+            new.chat_template = new.chat_template or old.chat_template
     student = moved(model, old, new)
     writing = run.out.with_name(f".{run.out.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)

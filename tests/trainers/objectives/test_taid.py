@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from pytest import approx
 
 from tests.trainers.divergences import SMOOTH, Divergence, logits_of, loss_and_gradient, normal
@@ -63,6 +64,11 @@ def test_t_by_hand():
     momentum = 0.9 * momentum + 0.1 * (1.0 - 1.5) / 1.0
     t = t + 0.5 / (1 + math.exp(-momentum)) * (1 - t)
     assert state.update(1.5, 3, 100) == {"t": approx(t, rel=1e-12)}
+    cold = State(Config.model_validate({"start": 0.0, "adaptivity": 0.5}))
+    cold.update(0.0, 1, 100)
+    assert cold.update(0.0, 2, 100)["t"] == approx(0.25)  # no loss yet, so half of the way's half
+    with pytest.raises(ValidationError, match=r"t only rises; give start=0.8 or more"):
+        Config.model_validate({"start": 0.8, "end": 0.2})
     linear = State(Config.model_validate({"adaptivity": 0.0}))
     linear.update(1.0, 1, 4)
     assert [linear.update(1.0, step, 4)["t"] for step in (2, 3, 4)] == [approx(t) for t in (0.7, 0.85, 1.0)]

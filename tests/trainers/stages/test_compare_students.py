@@ -74,6 +74,7 @@ def test_verified_rates_are_there_where_asked_for(tiny: Path, traces: Path, held
     [
         ("objective=supervised", 2, "objective: of one student; name those that are compared in objectives"),
         ("objectives=[supervised, supervised]", 2, "objectives: supervised is there twice"),
+        ("objectives=[{forward_kl: much}]", 2, "forward_kl"),
         ("objectives=[forward]", 2, "objective: no 'forward'"),
         ("stpes=3", 2, "stpes: unknown parameter; did you mean steps"),
         ("judge_every=2", 2, "judge_every: students are compared after the same steps"),
