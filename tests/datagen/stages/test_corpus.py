@@ -198,8 +198,8 @@ def test_a_student_learns_labels_and_reasons(server: ChatServer, tmp_path: Path)
     """train_lm takes what rationale wrote; the loss falls on both tasks, which are half of the rows each."""
     run(server, write_narratives(tmp_path / "n.jsonl", 6), tmp_path / "out", method="method=rationale")
     model = write_tiny_model(tmp_path / "model")
-    settings = f"model={model} max_tokens=512 epochs=4 batch_size=6 learning_rate=0.01 n_threads=1"
-    arguments = f"--traces {tmp_path}/out --out {tmp_path}/student --metrics {tmp_path}/train.json --set {settings}"
+    settings = f"student={model} max_tokens=512 epochs=4 batch_size=6 learning_rate=0.01 n_threads=1"
+    arguments = f"--data {tmp_path}/out --out {tmp_path}/student --metrics {tmp_path}/train.json --set {settings}"
     environment = os.environ | {"DATASTILL_HOME": str(tmp_path / "home"), "DATASTILL_DEVICE": "cpu"}
     command = [sys.executable, "-m", "trainers.stages.train_lm", *arguments.split()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
