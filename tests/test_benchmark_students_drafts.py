@@ -42,7 +42,8 @@ def test_figures_are_of_the_held_out_texts(measure: Callable[..., dict[str, Any]
     draft: Any = AutoModelForCausalLM.from_pretrained(folder / "draft").eval()
     target: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "target").eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "target")
-    answers = json.loads((tmp_path / "work" / f"texts-8-0-{N_POOL + N_HELD_OUT}.json").read_text())[N_POOL:]
+    (texts,) = (tmp_path / "work").glob(f"texts-*-8-0-{N_POOL + N_HELD_OUT}.json")
+    answers = json.loads(texts.read_text())[N_POOL:]
     seed = told["seeds"]["supervised"][0]
     assert [size for size, _, _ in seed["texts"]] == [len(answer) for answer in answers]
     rows = [json.loads(line)["prompt"] for line in (tmp_path / "work" / "held_out.jsonl").read_text().splitlines()]

@@ -82,11 +82,11 @@ def run(run: Run) -> dict[str, Any]:
             bar.advance()
     scores = [one for one in outcomes if isinstance(one, DraftScore)]
     dropped = [one for one in outcomes if isinstance(one, Rejection)]
-    bound = run.params[InputParams].max_rejected_share
-    check_usable(str(run.inputs["data"]), dropped, len(outcomes), bound, frozenset())
     if not scores:
         first = dropped[0]
         raise DataError(f"{run.inputs['data']}: no prompt to draft for; the first is {first.id!r}: {first.detail}")
+    bound = run.params[InputParams].max_rejected_share
+    check_usable(str(run.inputs["data"]), dropped, len(outcomes), bound, frozenset())
     metrics = figures(scores, n_drafted=config.n_drafted, n_resamples=config.n_resamples, seed=config.seed)
     with DatasetWriter(run.out, DraftScore, _manifest(run, found, metrics)) as writer:
         for one in outcomes:
