@@ -47,7 +47,7 @@ class Departure(NamedTuple):
     fired: bool
 
 
-def departure(steps: Sequence[int], proxy: Sequence[float], threshold: float) -> Departure:
+def find_departure(steps: Sequence[int], proxy: Sequence[float], threshold: float) -> Departure:
     """Compare the end of a curve with the law of its beginning.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainers.fresh_students import summary
-from trainers.hacking.departure import departure
+from trainers.hacking.departure import find_departure
 from trainers.hacking.tabular import Point
 
 RISE = 0.2
@@ -19,7 +19,7 @@ def of_run(points: Sequence[Point], threshold: float) -> dict[str, Any]:
     """Of one seed: distances in nats per token, rises as parts of the lowest, steps; the detector saw proxies alone."""
     golden = [point.golden for point in points]
     lowest = golden.index(min(golden))
-    sign = departure([point.step for point in points[1:]], [point.proxy for point in points[1:]], threshold)
+    sign = find_departure([point.step for point in points[1:]], [point.proxy for point in points[1:]], threshold)
     stopped = next(point for point in points if point.step == sign.lowest)
     rise = golden[-1] / golden[lowest] - 1
     falls = points[-1].train_proxy < points[lowest].train_proxy
