@@ -1,0 +1,11 @@
+"""Training data that an open model gives back: what it writes from its chat template alone, and whose rows those are.
+
+Extracting alignment data in open models. 2025. arXiv:2510.18554. For auditing one's own and open models; what is
+extracted keeps its source's licence.
+
+chat_prefix      the turns that a post-trained model writes after nothing but its template's start
+embedding_match  nearest rows of a training set by the cosine of their embeddings
+string_match     nearest rows by edit distance and by indel distance
+
+They are no family of methods, as they share no signature: no function is named like its file.
+"""
