@@ -8,19 +8,19 @@ A name is, in this order:
     a folder           that sentence-transformers wrote
     a hub name         org/name, from the local cache, else from the Hub
 
+The nearest of many vectors: datagen/backends/neighbours.py.
+
 Axes: R texts, W windows of texts, E vector, B texts of a batch, T tokens.
 """
 
 import importlib.metadata
 import importlib.util
 import json
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
@@ -82,30 +82,6 @@ class Encoder:
         weights = padded["attention_mask"].unsqueeze(-1).to(states)
         pooled = (states * weights).sum(dim=1) / weights.sum(dim=1) if self._by_mean else states[:, 0]
         return torch.nn.functional.normalize(pooled, dim=-1)
-
-
-def nearest(vectors: Tensor, others: Tensor, least: float = -2.0, block: int = 4096) -> tuple[Tensor, Tensor]:
-    """For each row of `vectors` (R, E) the greatest cosine with a row of `others` (N, E), and which; ties: the first.
-
-    A block of `vectors` against a block of `others` at a time, so that 64 MB of cosines are in memory at once. They are
-    on the CPU. Which row it is takes as long to find as its cosine, and is -1 where the cosine is below `least`.
-    """
-    left, right = vectors.numpy(), others.numpy()
-    best = np.full(len(left), -2, np.float32)
-    which = np.full(len(left), -1, np.int64)
-    room = np.empty(min(block, len(left)) * min(block, len(right)), np.float32)  # new memory for each block takes time
-    for start in range(0, len(left), block):
-        rows = left[start : start + block]
-        for first in range(0, len(right), block):
-            columns = right[first : first + block].T
-            shape = (len(rows), columns.shape[1])
-            cosines = np.matmul(rows, columns, out=room[: math.prod(shape)].reshape(shape))
-            top = cosines.max(axis=1)
-            better = np.flatnonzero(top > best[start : start + block])
-            best[start + better] = top[better]
-            asked = better[top[better] >= least]
-            which[start + asked] = cosines[asked].argmax(axis=1) + first
-    return torch.from_numpy(best), torch.from_numpy(which)
 
 
 _encoder = lru_cache(maxsize=1)(Encoder)

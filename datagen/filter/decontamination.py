@@ -154,12 +154,14 @@ def find_items(
         items: (N, E).
         min_similarity: the bound.
     """
-    from datagen.backends.embeddings import nearest
+    import numpy as np
 
-    cosines, which = nearest(vectors, items, min_similarity)
+    from datagen.backends.neighbours import nearest
+
+    found = nearest(vectors.numpy(), items.numpy(), least=min_similarity)
     best: dict[int, tuple[float, int]] = {}
-    for window in (cosines > min_similarity).nonzero().flatten().tolist():
-        text, one = int(of_text[window]), (float(cosines[window]), int(which[window]))
+    for window in np.flatnonzero(found.similarities > min_similarity).tolist():
+        text, one = int(of_text[window]), (float(found.similarities[window]), int(found.rows[window]))
         best[text] = max(best.get(text, one), one, key=itemgetter(0))
     return best
 

@@ -110,26 +110,25 @@ def find_similar(
         block: how many are resolved at once; it changes nothing but the speed.
     """
     import numpy as np
-    import torch
 
-    from datagen.backends.embeddings import nearest
+    from datagen.backends.neighbours import nearest
 
     of, cosines = np.full(len(vectors), -1, np.int32), np.zeros(len(vectors), np.float32)
     stays = np.zeros(len(vectors), np.int32)  # the rows whose vectors are the first `n` of `vectors`
     n = 0
     for start in range(0, len(vectors), block):
-        mine = torch.from_numpy(np.array(vectors[start : start + block]))
-        best, which = (one.numpy() for one in nearest(mine, torch.from_numpy(vectors[:n]), threshold))
-        best_of = stays[which]
-        alike = (mine @ mine.T).numpy()
+        mine = np.array(vectors[start : start + block])
+        found = nearest(mine, vectors[:n], least=threshold)
+        best, best_of = found.similarities, stays[found.rows]
+        alike = mine @ mine.T
         later, earlier = np.nonzero(np.tril(alike, -1) >= threshold)
         for i, j in zip(later.tolist(), earlier.tolist(), strict=True):  # i ascends, so all is known of j
             if best[j] < threshold and alike[i, j] > best[i]:
                 best[i], best_of[i] = alike[i, j], start + j
-        found = np.flatnonzero(best >= threshold)
-        of[start + found], cosines[start + found] = best_of[found], best[found]
+        similar = np.flatnonzero(best >= threshold)
+        of[start + similar], cosines[start + similar] = best_of[similar], best[similar]
         new = np.flatnonzero(best < threshold)
         stays[n : n + len(new)] = start + new
-        vectors[n : n + len(new)] = mine.numpy()[new]
+        vectors[n : n + len(new)] = mine[new]
         n += len(new)
     return of, cosines

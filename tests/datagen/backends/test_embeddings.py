@@ -1,4 +1,4 @@
-"""The sentence encoder; oracles: transformers one text at a time, plain loops, sentences by hand."""
+"""The sentence encoder; oracles: transformers one text at a time, sentences by hand."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from datagen.backends.embeddings import EMBEDDED, Encoder, nearest, resolve_encoder
+from datagen.backends.embeddings import EMBEDDED, Encoder, resolve_encoder
 from datagen.contracts.errors import MissingError
 
 
@@ -40,20 +40,6 @@ def test_a_long_text_is_read_in_windows(encoder: Encoder):
     vectors, of_text = encoder.encode([" ".join(["sea"] * 600), "Who wrote Faust?"])
     assert of_text.tolist() == [0, 0, 0, 1] and vectors.shape == (4, 384)
     torch.testing.assert_close(vectors[3:], encoder.encode(["Who wrote Faust?"])[0], atol=1e-5, rtol=0)
-
-
-def test_nearest_is_that_of_a_loop():
-    """In blocks of 7, with equal ones among them, of which the first is named."""
-    generator = torch.Generator().manual_seed(2)
-    vectors, others = (torch.randint(-3, 4, (n, 5), generator=generator).float() for n in (23, 40))
-    best, which = nearest(vectors, others, block=7)
-    for row, cosine, at in zip(vectors, best.tolist(), which.tolist(), strict=True):
-        cosines = [float(row @ other) for other in others]
-        if max(cosines) > -2:
-            assert cosine == max(cosines) and at == cosines.index(cosine)
-    same, asked = nearest(vectors, others, least=20, block=7)
-    assert torch.equal(same, best) and torch.equal(asked, torch.where(best >= 20, which, -1))
-    assert 0 < int((asked < 0).sum()) < len(vectors)
 
 
 def test_what_is_no_encoder_is_said(tmp_path: Path):
