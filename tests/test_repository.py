@@ -34,6 +34,7 @@ PROTOCOLS = {
     "condense.sources": ("condense.sources", "SourceMethod"),
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
     "datagen.filter": ("datagen.filter", "FilterMethod"),
+    "datagen.mixture": ("datagen.mixture", "MixRule"),
     "datagen.narratives": ("datagen.narratives", "NarrativesMethod"),
     "datagen.prompts": ("datagen.prompts", "PromptsMethod"),
     "datagen.select": ("datagen.select", "SelectMethod"),
@@ -56,7 +57,9 @@ TENSOR_MODULES = {
     "condense.images._learning", "condense.images._matching", "condense.images._patches", "condense.nets",
     "condense.pixels.augmentation", "condense.pixels.transform", "condense.pyg", "condense.quantisation",
     "condense.trajectories", "datagen.agreement.figures", "datagen.agreement.statistics", "datagen.backends.decoding",
-    "datagen.backends.embeddings", "datagen.backends.scoring", "datagen.contracts._planetoid",
+    "datagen.backends.embeddings", "datagen.backends.neighbours", "datagen.backends.scoring",
+    "datagen.contracts._planetoid", "datagen.extraction.calibration", "datagen.extraction.embedding_match",
+    "datagen.extraction.matching", "datagen.extraction.string_match",
     "datagen.contracts.graph_folders", "datagen.contracts.graphs", "datagen.contracts.images",
     "datagen.contracts.node_graphs", "datagen.contracts.signal_columns", "datagen.contracts.sparse_rows",
     "datagen.contracts.tensors", "datagen.filter._candidates", "datagen.filter._shingles",
@@ -113,7 +116,7 @@ def test_a_method_has_the_family_s_signature(family: str, name: str):
 )
 def test_a_method_has_a_config_that_names_it(family: str, name: str):
     """`method: Literal["name"]`, so that a manifest says which method made it."""
-    key = "backend" if family == "datagen.backends" else "method"
+    key = {"datagen.backends": "backend", "datagen.mixture": "mixture"}.get(family, "method")
     config: Any = importlib.import_module(f"{family}.{name}").Config
     assert get_args(config.model_fields[key].annotation) == (name,)
     assert config.model_config["frozen"] and config.model_config["extra"] == "forbid"

@@ -7,6 +7,8 @@
     labels     names, or {name: weight}, or [{name, weight}], weights in [0, 1]; an empty list says that none holds
     reason     why these labels
     family     the set that the row belongs to
+    domain     of a Document: the kind of text
+    licence    of a Document: what it may be used for; `license` is read too
 
 A weight of null is no label: a Parquet struct holds every name of the column, null where the row has none.
 """
@@ -16,8 +18,9 @@ from collections.abc import Iterator
 from datagen.contracts.fields import BadRow, Row, id_of, info_of, is_object, list_of, text_of
 from datagen.contracts.records import Document, Example, Label, content_id
 
-_READ_OF_DOCUMENT = frozenset(("id", "text", "source", "info"))
-_READ = _READ_OF_DOCUMENT | {"context", "character", "labels", "reason", "family", "teacher"}
+_READ_OF_TEXT = frozenset(("id", "text", "source", "info"))
+_READ_OF_DOCUMENT = _READ_OF_TEXT | {"domain", "licence", "license"}
+_READ = _READ_OF_TEXT | {"context", "character", "labels", "reason", "family", "teacher"}
 
 
 def document_of(row: Row, source: str) -> Document:
@@ -31,6 +34,8 @@ def document_of(row: Row, source: str) -> Document:
         id=id_of(row) or content_id([], text),
         text=text,
         source=text_of(row, "source") or source,
+        domain=text_of(row, "domain") or "",
+        licence=text_of(row, "licence") or text_of(row, "license") or "",
         info=info_of(row, _READ_OF_DOCUMENT),
     )
 

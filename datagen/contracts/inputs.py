@@ -11,7 +11,7 @@ Formats of a row, told apart by their keys:
     conversations                 ShareGPT: turns of {from, value}
     prompt, instruction_id_list,  IFEval (arXiv:2311.07911)
       kwargs
-    text                          a Document, for the stages that take one
+    text                          a Document, for the stages that take one; with domain and licence, both optional
     text, labels                  an Example (datagen/contracts/examples.py), for students that classify
 Any of them may have tests of code (datagen/contracts/code_tests.py).
 Traces have a completion besides, or end on the assistant's turn; those of equal prompts without a prompt_id share one.

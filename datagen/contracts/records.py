@@ -165,15 +165,19 @@ class Document:
         id: unique in its dataset: the user's own or a hash of the text.
         text: all of it.
         source: where it comes from, as the user's row says, else the row it was.
+        domain: the kind of text that it is, such as law; a mix of domains is weighed by it.
+        licence: what it may be used for, as its origin says; empty where nothing says.
         info: JSON text of whatever else the user's row held.
     """
 
     id: str
     text: str
     source: str = ""
+    domain: str = ""
+    licence: str = ""
     info: str | None = None
 
-    SCHEMA: ClassVar[dict[str, Any]] = dict.fromkeys(("id", "text", "source", "info"), pl.String)
+    SCHEMA: ClassVar[dict[str, Any]] = dict.fromkeys(("id", "text", "source", "domain", "licence", "info"), pl.String)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,29 @@ def test_a_text_with_labels_alone_gets_an_id_by_content():
     )
 
 
+@pytest.mark.parametrize("spelling", ["licence", "license"])
+def test_a_document_has_domain_and_licence(spelling: str, tmp_path: Path):
+    """Both are columns of their own, which a written dataset gives back; one without the columns is read too."""
+    row = {"id": "a", "text": "Be it enacted.", "domain": "law", spelling: "public domain", "year": 1881}
+    expected = Document(
+        id="a", text="Be it enacted.", source="f:1", domain="law", licence="public domain", info='{"year": 1881}'
+    )
+    assert to_record(row, Document, source="f:1") == expected
+    with DatasetWriter(tmp_path / "out", Document, {}) as writer:
+        writer.read()
+        writer.write(expected)
+    assert list(Rows(tmp_path / "out", Document, "mix", InputParams())) == [expected]
+    old = pl.read_parquet(tmp_path / "out/part-00000.parquet").drop("domain", "licence")
+    old.write_parquet(tmp_path / "out/part-00000.parquet")
+    (plain,) = Rows(tmp_path / "out", Document, "mix", InputParams())
+    assert isinstance(plain, Document) and (plain.domain, plain.licence) == ("", "")
+
+
+def test_a_domain_that_is_no_text_is_refused():
+    with pytest.raises(BadRow, match="`domain` must be a text"):
+        to_record({"text": "a", "domain": ["law"]}, Document, source="f:1")
+
+
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
