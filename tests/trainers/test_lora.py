@@ -121,3 +121,8 @@ def test_what_is_missing_is_named(model: Any, monkeypatch: pytest.MonkeyPatch):
 def test_parts_that_a_model_has_not_are_named(model: Any):
     with pytest.raises(ParamsError, match="lora_modules: LlamaForCausalLM has no query"):
         prepare(model, of(adapter="lora", lora_modules=("query",)), seed=0)
+
+
+def test_options_of_lora_without_lora_are_refused():
+    with pytest.raises(ValueError, match="lora_rank is of adapter=lora alone; set it too, or leave lora_rank out"):
+        of(lora_rank=4)

@@ -66,5 +66,7 @@ def test_answers_stay_in_the_context(table: Tensor):
     """Of 6 positions, 2 are the prompt's; a prompt that fills it is an error."""
     model = bigram_model(table)
     assert [len(answer) for answer, _ in sample(model, [[1, 2]], [0], Config(), NOWHERE, 6)] == [4]
+    found = sample(model, [[1, 2], [3] * 5, [4]], [0, 1, 2], Config(rollout_tokens=4), NOWHERE, 6)
+    assert [len(answer) for answer, _ in found] == [4, 1, 4], "a long prompt shortens no other's answer"
     with pytest.raises(DataError, match="a prompt of 6 tokens leaves no room for an answer in a context of 6"):
         sample(model, [[1] * 6], [0], Config(), NOWHERE, 6)

@@ -42,18 +42,27 @@ class OnlineTeacher:
         self._model = model
         self.identity = identity
         self.context = context_of(model.config)
+        self._may_pack = False
 
     def prepare(self, rows: Sequence[LearnedRow], folder: Path) -> dict[str, tuple[str, str]]:
         """Nothing: it can read whatever the student reads."""
         return {}
 
     def signal(self, rows: Sequence[LearnedRow], batch: "Batch") -> "HiddenStates":
-        """Last hidden states and head."""
+        """Last hidden states and head.
+
+        Raises:
+            MissingError: the batch is packed, and the model does not keep sequences apart.
+        """
         import torch
 
+        from trainers.batches import check_packing
         from trainers.language_models import head_of, hidden_states
         from trainers.signals import HiddenStates
 
+        if batch.position_ids is not None and not self._may_pack:
+            check_packing(self._model, self._model.get_input_embeddings().weight.shape[0])
+            self._may_pack = True
         with torch.no_grad(), torch.autocast(self._model.device.type, enabled=False):
             hidden = hidden_states(self._model, batch.to(self._model.device), shares_prompts=True)
         return HiddenStates(hidden, *head_of(self._model))

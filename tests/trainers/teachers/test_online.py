@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
-from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.errors import DataError, MissingError, ParamsError
 from tests.tiny_model import write_tiny_model
-from trainers.batches import collate
+from trainers.batches import collate, pack
 from trainers.lm_rows import LearnedRow
 from trainers.signals import chunk
-from trainers.teachers.online import Config, online, teacher_device
+from trainers.teachers.online import Config, OnlineTeacher, online, teacher_device
 
 CPU = torch.device("cpu")
 
@@ -82,3 +82,13 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
         teacher_device(CPU)
     monkeypatch.setenv("DATASTILL_TEACHER_DEVICE", "cpu")
     assert teacher_device(torch.device("meta")) == CPU
+
+
+def test_a_teacher_whose_state_runs_on_reads_no_packed_rows(rows: list[LearnedRow]):
+    """A network of states rather than of attention; padded rows it reads."""
+    config = MambaConfig(vocab_size=300, hidden_size=8, state_size=4, num_hidden_layers=1, expand=1)
+    teacher = OnlineTeacher(MambaForCausalLM(config).eval(), {})
+    examples = [row.example for row in rows]
+    teacher.signal(rows, collate(examples))
+    with pytest.raises(MissingError, match="MambaForCausalLM mixes sequences that stand in one row; set layout=padded"):
+        teacher.signal(rows, pack(examples)[1])
