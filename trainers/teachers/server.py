@@ -16,8 +16,9 @@ from datagen.backends.endpoint_params import CONNECTION, checked_url
 from datagen.contracts.errors import BackendError, DataError
 from datagen.contracts.params import Params
 from trainers.lm_rows import LearnedRow
+from trainers.model_server import Refused
 from trainers.teachers._models import check_tokenizer, context_of, load_tokenizer
-from trainers.teachers._prompt_log_probs import Pairs, PromptLogProbs, Refused
+from trainers.teachers._prompt_log_probs import Pairs, PromptLogProbs
 
 if TYPE_CHECKING:
     import torch

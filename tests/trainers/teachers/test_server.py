@@ -14,9 +14,9 @@ from datagen.backends.transformers_models import Example
 from datagen.contracts.errors import BackendError, DataError, ParamsError
 from datagen.contracts.params import validate
 from tests.prompt_logprobs_server import Scoring, scoring_server
+from trainers import model_server
 from trainers.batches import collate
 from trainers.lm_rows import LearnedRow
-from trainers.teachers import _prompt_log_probs
 from trainers.teachers.server import Config, ServerTeacher, server
 
 Both = Callable[..., tuple[Tensor, Tensor]]
@@ -24,7 +24,7 @@ Both = Callable[..., tuple[Tensor, Tensor]]
 
 @pytest.fixture
 def scoring(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scoring]:
-    monkeypatch.setattr(_prompt_log_probs, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(model_server, "FIRST_WAIT_S", 0.01)
     model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float64).eval()
     with scoring_server(model) as found:
         yield found
@@ -120,7 +120,7 @@ def test_a_server_that_is_busy_or_away(
         scoring.changed = reply
         with pytest.raises(BackendError, match=says):
             teacher(scoring, tiny, tokenizer).prepare(rows[1:2], tmp_path)
-    monkeypatch.setattr(_prompt_log_probs, "N_TRIES", 2)
+    monkeypatch.setattr(model_server, "N_TRIES", 2)
     away = Config(teacher=str(tiny), base_url="http://127.0.0.1:9/v1", served_as="tiny")
     with pytest.raises(BackendError, match=r"127\.0\.0\.1:9/v1/completions: .*gave up after 2 tries"):
         server(away, tokenizer, torch.device("cpu")).prepare(rows[:1], tmp_path)
