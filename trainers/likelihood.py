@@ -1,8 +1,10 @@
-"""How likely a language model finds given answers: nats a token, bits a byte.
+"""How likely a language model finds given answers or texts: nats a token, bits a byte.
 
 Bits a byte compare models of different tokenizers: the nats of all scored tokens over ln 2 and over the UTF-8 bytes of
 the text that they say. Gao et al. The Pile. 2020. arXiv:2101.00027, section 3.1. Scored are the tokens that a student
-would learn of a trace, of which the one that ends the turn says no text: that the answer ends is a part of it.
+would learn of a trace, of which the one that ends the turn says no text: that the answer ends is a part of it. Of a
+text they are all but its first, which nothing stands before; a text of more tokens than `max_tokens` is read in pieces
+as in training (trainers/lm_rows.py), and its figures are the sums over them.
 
 Axes: N tokens, V vocabulary.
 """
@@ -15,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from datagen.backends.models import resolve_model
 from datagen.backends.transformers_models import Example, TemplateError, device_type, encode, end_tokens
 from datagen.contracts.errors import DataError, MissingError
-from datagen.contracts.records import Rejection, Trace
+from datagen.contracts.records import Document, Rejection, Trace
+from trainers.lm_rows import pieces
 from trainers.loop import micro_batches
 
 if TYPE_CHECKING:
@@ -24,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """An answer that can be scored; its length is its cost in tokens.
+    """An answer, or a piece of a text, that can be scored; its length is its cost in tokens.
 
     Attributes:
-        id: of the trace.
+        id: of the trace or the text.
         example: what the model reads, of which the answer is scored.
-        n_bytes: of the answer's text in UTF-8.
+        n_bytes: of the answer's text in UTF-8; of a text's first piece those of all its pieces, of the others 0.
     """
 
     id: str
@@ -42,7 +45,7 @@ class Scored:
 
 
 class Likelihood(NamedTuple):
-    """Of one answer: nats of its tokens, how many, and bytes of its text."""
+    """Of one answer or text: nats of its tokens, how many, and bytes of its text."""
 
     nats: float
     n_tokens: int
@@ -58,19 +61,26 @@ class Compared(NamedTuple):
 
 
 def compare(
-    models: Mapping[str, str], rows: Sequence[Trace | Rejection], *, dtype: str, max_tokens: int, stage: str
+    models: Mapping[str, str],
+    rows: Sequence[Trace | Document | Rejection],
+    *,
+    dtype: str,
+    max_tokens: int,
+    text_tokens: int,
+    stage: str,
 ) -> Compared:
-    """Score the answers that all models can score.
+    """Score the answers and texts that all models can score.
 
     Args:
         models: what each is called, and its name or folder.
         rows: of the data.
         dtype: of the weights, as torch calls it.
         max_tokens: see `likelihoods`.
+        text_tokens: of a piece of a text, at most; a model's context bounds it too.
         stage: that drops.
 
     Raises:
-        MissingError: a model has no chat template.
+        MissingError: a model has no chat template, and there are answers to score.
         DataError: see `likelihoods`.
     """
     import torch
@@ -86,30 +96,40 @@ def compare(
     for who, name in models.items():
         folder = resolve_model(name).folder
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        if not tokenizer.chat_template:
+        if not tokenizer.chat_template and any(isinstance(row, Trace) for row in rows):
             raise MissingError(f"model {name!r} has no chat template; add chat_template.jinja to its folder")
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
         model = model.to(device)
         scored, rejections = scorable(
-            rows, tokenizer, end_tokens(model, tokenizer), context_of(model.config), stage=stage
+            rows, tokenizer, end_tokens(model, tokenizer), context_of(model.config), text_tokens, stage=stage
         )
         dropped = {row.id: row for row in rejections} | dropped
         found = likelihoods(model, scored, max_tokens, device)
-        by_id[who] = {row.id: one for row, one in zip(scored, found, strict=True)}
+        by_id[who] = {}
+        for row, one in zip(scored, found, strict=True):
+            nats, n_tokens, n_bytes = by_id[who].get(row.id, Likelihood(0.0, 0, 0))
+            by_id[who][row.id] = Likelihood(nats + one.nats, n_tokens + one.n_tokens, n_bytes + one.n_bytes)
     ids = [row.id for row in rows if row.id not in dropped]
     return Compared({who: [each[id] for id in ids] for who, each in by_id.items()}, ids, list(dropped.values()))
 
 
 def scorable(
-    rows: Iterable[Trace | Rejection], tokenizer: Any, ends: frozenset[int], context: int, *, stage: str
+    rows: Iterable[Trace | Document | Rejection],
+    tokenizer: Any,
+    ends: frozenset[int],
+    context: int,
+    text_tokens: int,
+    *,
+    stage: str,
 ) -> tuple[list[Scored], list[Rejection]]:
-    """The answers that a model can score, in order, and what it cannot, with the reason.
+    """The answers and pieces of texts that a model can score, in order, and what it cannot, with the reason.
 
     Args:
         rows: of the data.
-        tokenizer: of the model, with a chat template; transformers types its answers too loosely to use.
+        tokenizer: of the model, with a chat template for answers; transformers types its answers too loosely to use.
         ends: tokens that end a turn.
-        context: tokens of the longest sequence; a longer one is dropped, never cut.
+        context: tokens of the longest sequence; a longer answer is dropped, never cut.
+        text_tokens: of a piece of a text, at most.
         stage: that drops.
     """
     found: list[Scored] = []
@@ -117,6 +137,16 @@ def scorable(
     for row in rows:
         if isinstance(row, Rejection):
             rejections.append(row)
+            continue
+        if isinstance(row, Document):
+            tokens: list[int] = tokenizer(row.text, verbose=False)["input_ids"]
+            if len(tokens) < 2:
+                rejections.append(Rejection(id=row.id, stage=stage, reason="empty_text", detail="less than two tokens"))
+                continue
+            n_bytes = _n_bytes(Example(tokens, 1), tokenizer)
+            for part in pieces(tokens, min(text_tokens, context)):
+                found.append(Scored(row.id, Example(list(part), 1), n_bytes))
+                n_bytes = 0
             continue
         reason = detail = ""
         try:

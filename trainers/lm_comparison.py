@@ -220,7 +220,7 @@ def open_bench(params: Parts, data: Path, heldout: Path, folder: Path, signals: 
         if teacher := lm_students.open_teacher(one, tokenizer, device, signals):
             teachers[kind] = teacher
     context = min([context_of(model.config), *(teacher.context for teacher in teachers.values())])
-    bounds = Bounds(mine.max_tokens, context, mine.max_rows_per_prompt)
+    bounds = Bounds(mine.max_tokens, context, mine.max_rows_per_prompt, mine.learned_tokens)
     found: list[list[LearnedRow]] = []
     rejections: list[Rejection] = []
     bound = common[InputParams].max_rejected_share

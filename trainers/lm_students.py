@@ -1,7 +1,9 @@
-"""Language-model students: a model learns the completions of traces, from their tokens or from a teacher.
+"""Language-model students: a model learns the completions of traces, or texts, from their tokens or from a teacher.
 
 DATA is a dataset of Traces, or a .jsonl or .parquet file whose rows are `messages` that end on the assistant's turn, or
-`prompt` and `completion`. Only completions are learned, each token weighing the same. `objective` is one of
+`prompt` and `completion`. Only completions are learned, each token weighing the same, or with `learned_tokens=all` all
+turns. Or it is Documents, or rows with `text`: every token after a text's first is learned, without a chat template; a
+text longer than `max_tokens` is cut into pieces `ID/0`, `ID/1`, ... (trainers/lm_rows.py). `objective` is one of
 trainers/objectives, or several with weights: `objective='{forward_kl: 0.9, supervised: 0.1}'`. All but `supervised`
 need a teacher: `teacher=MODEL`, which reads beside the student, or another `teacher_kind` of trainers/teachers;
 `likelihood_matching` takes one of another tokenizer.
@@ -18,12 +20,12 @@ from datagen.backends.models import EMBEDDED, Model, resolve_model
 from datagen.backends.transformers_models import device_type, end_tokens
 from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError, MissingError, ParamsError
-from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.inputs import InputParams, Rows, record_of
 from datagen.contracts.params import Params, Parts, validate
-from datagen.contracts.records import Rejection, Trace
+from datagen.contracts.records import Document, Rejection, Trace
 from datagen.contracts.stage import load_method
 from trainers import loop, lora, on_policy, weighted
-from trainers.lm_rows import Bounds, LearnedRow, select
+from trainers.lm_rows import Bounds, LearnedRow, LearnedTokens, select, select_texts
 from trainers.students import check_usable, count_reasons, losses, train_shown, write_student
 
 if TYPE_CHECKING:  # a stage reads Config without torch
@@ -46,6 +48,7 @@ class Config(Params):
     `student_layers` starts from so many of the student's layers, evenly spaced, the first and the last among them.
     `max_tokens` bounds a sequence, prompt included: a longer one is dropped, never cut, as is one beyond the context of
     student or teacher. Of a prompt's equal completions one is kept, and of the rest the first `max_rows_per_prompt`.
+    Texts are cut, and all of them kept. `learned_tokens` says what is learned of a trace, its completion or all turns.
     """
 
     student: str = EMBEDDED
@@ -55,6 +58,7 @@ class Config(Params):
     objective: str | dict[str, Any] = "supervised"
     max_tokens: int = Field(default=1024, ge=2)
     max_rows_per_prompt: int = Field(default=1_000_000, ge=1)
+    learned_tokens: LearnedTokens = Field(default="completion", json_schema_extra={"unless_default": True})
     needs_cuda: bool = False
 
 
@@ -83,6 +87,8 @@ def parse(section: Mapping[str, Any]) -> Parts:
         raise ParamsError(f"teacher: teacher_kind={kind} reads no model of that name; leave it out")
     parts = [part.teacher_kind for part in params[of_teacher[0]].teachers] if kind == "mixture" else [kind]
     on_policy.check(params[on_policy.Config], parts, names)
+    if params[Config].learned_tokens == "all" and (obstacle := _needs_answers(params)):
+        raise ParamsError(f"{obstacle}, and learned_tokens=all learns every turn; leave one of the two out")
     return params
 
 
@@ -107,7 +113,7 @@ def fit(
 
     Args:
         section: as `parse` takes it.
-        data: dataset of Traces, or a file of them.
+        data: dataset of Traces or of Documents, or a file of either.
         checkpoints: folder of this training's checkpoints.
         out: gets the model in transformers' format with its tokenizer, loss.json, rejections.parquet, manifest.json.
         signals: dataset of TokenSignals, for a cached teacher.
@@ -118,7 +124,8 @@ def fit(
 
     Raises:
         DataError: no row is left to train on, too many cannot be used, or the teacher has another tokenizer.
-        MissingError: a model is not one of transformers' text models, or has no chat template.
+        MissingError: a model is not one of transformers' text models, or has no chat template for traces.
+        ParamsError: what is learned of texts needs answers.
     """
     import torch
     from accelerate import PartialState
@@ -128,29 +135,33 @@ def fit(
     params = parse(section)
     config = params[Config]
     state = PartialState(cpu=device_type() == "cpu")
-    base, tokenizer, model = open_student(config, params[loop.Config])
+    of_texts = is_of_texts(data, params)
+    base, tokenizer, model = open_student(config, params[loop.Config], needs_template=not of_texts)
     ends = end_tokens(model, tokenizer)
     teacher = open_teacher(params, tokenizer, state.device or torch.device(device_type()), signals)
     context = min(context_of(model.config), teacher.context if teacher else context_of(model.config))
-    rows = Rows(Path(data), Trace, STAGE, params[InputParams])
-    bounds = Bounds(config.max_tokens, context, config.max_rows_per_prompt)
-    learned, rejections = select(rows, bounds, tokenizer, ends, stage=STAGE)
+    bounds = Bounds(config.max_tokens, context, config.max_rows_per_prompt, config.learned_tokens)
+    learned, rejections, n_rows = read(data, params, bounds, tokenizer, ends)
     if teacher:
         learned, unscored = without_unscored(learned, teacher, Path(checkpoints))
         rejections += unscored
-    check_usable(data, rejections, len(rows), params[InputParams].max_rejected_share, _NOT_NEEDED)
+    check_usable(data, rejections, n_rows, params[InputParams].max_rejected_share, _NOT_NEEDED)
     reasons = count_reasons(rejections)
     if not learned:
         raise DataError(f"{data}: no row is left to train on: {reasons}")
-    log.info("%s: trains on %d of %d rows, left out %s", STAGE, len(learned), len(rows), reasons or "none")
+    n_used = len({row.trace.id for row in learned}) if of_texts else len(learned)
+    log.info("%s: trains on %d of %d rows, left out %s", STAGE, n_used, n_rows, reasons or "none")
+    if len(learned) > n_used:
+        log.info("%s: texts are cut into %d sequences of at most %d tokens", STAGE, len(learned), bounds.max_tokens)
     held_out = read_held_out(validation, params, bounds, tokenizer, ends) if validation else []
     records = train_rows(
         params, model, tokenizer, ends, learned, teacher, context, checkpoints,
         is_main=state.is_main_process, held_out=held_out,
     )  # fmt: skip
     metrics = {
-        "rows": {"in": len(rows), "out": len(learned), "rejected": len(rejections)},
+        "rows": {"in": n_rows, "out": n_used, "rejected": len(rejections)},
         "rejected": reasons,
+        **({"n_sequences": len(learned)} if of_texts else {}),
         "n_completion_tokens": sum(row.example.n_completion_tokens for row in learned),
         "n_tokens_learned": sum(record["count"] for record in records),
         **losses(records),
@@ -169,11 +180,36 @@ def fit(
     return metrics
 
 
-def open_student(config: Config, loop_config: loop.Config) -> tuple[Model, Any, Any]:
+def is_of_texts(data: str, params: Parts) -> bool:
+    """Whether the rows are texts.
+
+    Raises:
+        ParamsError: they are, and what is learned needs answers.
+    """
+    if record_of(Path(data)) != "Document":
+        return False
+    if obstacle := _needs_answers(params):
+        raise ParamsError(f"{obstacle}, and the rows of {data} are texts; give traces, or leave it out")
+    return True
+
+
+def _needs_answers(params: Parts) -> str | None:
+    """The parameter that can be of prompts and answers alone, where one is set."""
+    config = params[Config]
+    if MATCHING in objectives_of(config):
+        return f"objective: {MATCHING} compares answers"
+    if params[on_policy.Config].on_policy_share:
+        return "on_policy_share: the student answers prompts"
+    if config.teacher_kind == "cached" and needs_teacher(config):
+        return "teacher_kind: cached signals are of answers"
+    return None
+
+
+def open_student(config: Config, loop_config: loop.Config, *, needs_template: bool = True) -> tuple[Model, Any, Any]:
     """The model that training starts from: its place, its tokenizer, and the network in float32.
 
     Raises:
-        MissingError: it has no chat template, or cannot keep packed sequences apart.
+        MissingError: it has no chat template and needs one, or cannot keep packed sequences apart.
         ParamsError: it has fewer layers than `student_layers`.
     """
     import torch
@@ -186,7 +222,7 @@ def open_student(config: Config, loop_config: loop.Config) -> tuple[Model, Any, 
     disable_progress_bar()
     base = resolve_model(config.student)
     tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
-    if not tokenizer.chat_template:
+    if needs_template and not tokenizer.chat_template:
         raise MissingError(f"model {config.student!r} has no chat template; add chat_template.jinja to its folder")
     model: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     if config.student_layers:
@@ -245,15 +281,29 @@ def needs_teacher(config: Config) -> bool:
     return objectives_of(config) != ["supervised"]
 
 
+def read(
+    path: str, params: Parts, bounds: Bounds, tokenizer: Any, ends: frozenset[int]
+) -> tuple[list[LearnedRow], list[Rejection], int]:
+    """What can be learned of traces or texts, what cannot, and how many rows there are.
+
+    Raises:
+        DataError: the rows are neither, or too many are malformed.
+    """
+    if record_of(Path(path)) == "Document":
+        texts = Rows(Path(path), Document, STAGE, params[InputParams])
+        return *select_texts(texts, bounds, tokenizer, stage=STAGE), len(texts)
+    traces = Rows(Path(path), Trace, STAGE, params[InputParams])
+    return *select(traces, bounds, tokenizer, ends, stage=STAGE), len(traces)
+
+
 def read_held_out(path: str, params: Parts, bounds: Bounds, tokenizer: Any, ends: frozenset[int]) -> list[LearnedRow]:
     """The rows of `path` that can be used.
 
     Raises:
         DataError: none, or too many cannot.
     """
-    given = Rows(Path(path), Trace, STAGE, params[InputParams])
-    rows, rejections = select(given, bounds, tokenizer, ends, stage=STAGE)
-    check_usable(path, rejections, len(given), params[InputParams].max_rejected_share, _NOT_NEEDED)
+    rows, rejections, n_rows = read(path, params, bounds, tokenizer, ends)
+    check_usable(path, rejections, n_rows, params[InputParams].max_rejected_share, _NOT_NEEDED)
     if not rows:
         raise DataError(f"{path}: no row is left to judge by: {count_reasons(rejections)}")
     return rows

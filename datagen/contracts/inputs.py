@@ -191,15 +191,24 @@ def open_rows(path: Path, stage: str, params: InputParams) -> Rows[Any]:
         DataError: as `Rows`, or a dataset of other records.
     """
     kinds = {kind.__name__: kind for kind in (Prompt, Trace, Document, Example)}
-    if is_dataset(path) and (held := read_manifest(path).get("record", "no")) not in kinds:
-        raise DataError(f"{path}: holds {held} rows, {stage} takes {', '.join(kinds)} rows")
-    record: type[Any] = Prompt  # where nothing says, Rows tells what is wrong
-    if is_dataset(path):
-        record = kinds[read_manifest(path)["record"]]
-    elif path.is_file() and path.suffix in _SUFFIXES:
-        rows = (content for _, content in _parse_file(path) if not isinstance(content, BadRow))
-        record = next((kind_of(row) for row in rows), Prompt)
+    held = record_of(path)
+    if is_dataset(path) and held not in kinds:
+        raise DataError(f"{path}: holds {held or 'no'} rows, {stage} takes {', '.join(kinds)} rows")
+    record: type[Any] = kinds.get(held or "", Prompt)  # where nothing says, Rows tells what is wrong
     return Rows(path, record, stage, params, of_one_kind=True)
+
+
+def record_of(path: Path) -> str | None:
+    """The name of the record that an input holds: by a dataset's manifest, or by a file's first row; None of neither.
+
+    Whether all of it can be read is for `Rows` to say.
+    """
+    if is_dataset(path):
+        return read_manifest(path).get("record")
+    if not path.is_file() or path.suffix not in _SUFFIXES:
+        return None
+    rows = (content for _, content in _parse_file(path) if not isinstance(content, BadRow))
+    return next((kind_of(row).__name__ for row in rows), None)
 
 
 def kind_of(row: Row) -> Kind:

@@ -290,3 +290,46 @@ def test_what_cannot_be_taught(
 ):
     train(tiny, traces, tmp_path / "out", *settings, code=2)
     assert says in capsys.readouterr().err
+
+
+def test_texts_are_learned_token_by_token_without_a_template(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Oracle: transformers' own loss of the pieces at the start, whose labels leave out a sequence's first token."""
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = None
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "base")
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"id": "a", "text": "abcdefg"}\n{"id": "b", "text": "xyz"}\n')
+    records = train(tmp_path / "base", texts, tmp_path / "out", "max_tokens=4")
+    nats = n = 0
+    for piece in ("abcd", "defg", "xyz"):
+        tokens = torch.tensor([tokenizer(piece)["input_ids"]])
+        nats += model(tokens, labels=tokens).loss.item() * (len(piece) - 1)
+        n += len(piece) - 1
+    assert records[0]["count"] == n == 8 and records[0]["loss"] == pytest.approx(nats / n, rel=1e-5)
+    metrics = json.loads((tmp_path / "out.json").read_text())
+    assert metrics["rows"] == {"in": 2, "out": 2, "rejected": 0} and metrics["n_sequences"] == 3
+    for settings in (
+        ["objective=likelihood_matching", f"teacher={tiny}"],
+        ["objective=forward_kl", f"teacher={tiny}", "on_policy_share=1"],
+    ):
+        train(tiny, texts, tmp_path / "none", *settings, code=2)
+        assert f"and the rows of {texts} are texts; give traces" in capsys.readouterr().err
+        train(tiny, texts, tmp_path / "none", *settings, "learned_tokens=all", code=2)
+        assert "and learned_tokens=all learns every turn; leave one of the two out" in capsys.readouterr().err
+
+
+def test_all_turns_of_traces_can_be_learned(tiny: Path, tmp_path: Path):
+    """Oracle: transformers' own loss of the whole conversation, of two turns of each, its last end included."""
+    turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    file = tmp_path / "chats.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]}) + "\n")
+    records = train(tiny, file, tmp_path / "out", "learned_tokens=all")
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    text = "".join(f"<s>{role}:{text}</s>\n" for role, text in turns).removesuffix("\n")
+    tokens = torch.tensor([AutoTokenizer.from_pretrained(tiny)(text)["input_ids"]])
+    assert records[0]["count"] == tokens.shape[1] - 1
+    assert records[0]["loss"] == pytest.approx(model(tokens, labels=tokens).loss.item(), rel=1e-5)

@@ -1,10 +1,11 @@
-"""Evaluate a language model: how likely it finds given answers, and how many of its own are verified.
+"""Evaluate a language model: how likely it finds given answers or texts, and how many of its own are verified.
 
-DATA is a dataset of Traces or of Prompts, or a .jsonl or .parquet file of either, that the model never saw. Of rows
-with an answer, `messages` that end on the assistant's turn or `prompt` and `completion`, come `nats_per_token` and
-`bits_per_byte`; of rows with a verifier (a reference, constraints or tests of code), `verified_rate` of the answers
-that the model gives to their prompts. With `before=MODEL`, such as the one that training started from, each of them is
-that of both models, `before` and `after`, with the paired bootstrap interval of the verified rates' difference.
+DATA is a dataset of Traces, Documents or Prompts, or a .jsonl or .parquet file of one, that the model never saw. Of
+rows with an answer, `messages` that end on the assistant's turn or `prompt` and `completion`, and of rows with `text`
+come `nats_per_token` and `bits_per_byte`; of rows with a verifier (a reference, constraints or tests of code),
+`verified_rate` of the answers that the model gives to their prompts. With `before=MODEL`, such as the one that training
+started from, each of them is that of both models, `before` and `after`, with the paired bootstrap interval of the
+verified rates' difference.
 
 The output holds the models' answers as Traces whose `teacher` is `before` or `after`, `verdicts.parquet` and, of rows
 with an answer, `likelihoods.parquet`; without `--out` there are metrics alone.
@@ -26,7 +27,7 @@ from datagen.contracts.dataset import DatasetWriter, content_hash
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, open_rows
 from datagen.contracts.params import Params, Parts, validate
-from datagen.contracts.records import Prompt, Rejection, Trace, Verdict
+from datagen.contracts.records import Document, Prompt, Rejection, Trace, Verdict
 from datagen.contracts.stage import Run, Stage, load_method, main
 from trainers import likelihood
 from trainers.answered import AFTER, BEFORE, answer, can_be_judged, environment_of, rates_of, write
@@ -41,7 +42,8 @@ class Config(Params):
     """How answers are scored, judged and compared.
 
     `before` is a model to compare with, by name or folder. `harness` lm_eval runs EleutherAI's harness besides, on the
-    prompts whose reference is a number, such as GSM8K's. `micro_batch_tokens` bounds what is scored at once.
+    prompts whose reference is a number, such as GSM8K's. `micro_batch_tokens` bounds what is scored at once. A text is
+    read in pieces of at most `text_tokens`.
     """
 
     method: str = DEFAULT_METHOD
@@ -49,6 +51,7 @@ class Config(Params):
     n_resamples: int = Field(2000, ge=1)
     harness: Literal["none", "lm_eval"] = "none"
     micro_batch_tokens: int = Field(2048, ge=1)
+    text_tokens: int = Field(1024, ge=2, json_schema_extra={"unless_default": True})
 
 
 class Asked(Params):
@@ -85,19 +88,20 @@ def run(run: Run) -> dict[str, Any]:
         raise DataError(f"{model}: no folder of a model (it has no config.json); run train_lm, or name another")
     rows = list(open_rows(data, run.name, run.params[InputParams]))
     traces = [row for row in rows if isinstance(row, Trace)]
+    scored = [row for row in rows if isinstance(row, Trace | Document)]
     asked: list[Prompt | Rejection] = [*_asked(traces, named=config.method != DEFAULT_METHOD)]
-    if not traces:
+    if not scored:
         asked = [row for row in rows if isinstance(row, Prompt | Rejection)]
     prompts = [row for row in asked if isinstance(row, Prompt)]
-    if not traces and not prompts:
-        raise DataError(f"{data}: no answer to score, and no prompt to evaluate on")
-    if not traces and config.method == DEFAULT_METHOD and not any(map(can_be_judged, prompts)):
+    if not scored and not prompts:
+        raise DataError(f"{data}: no answer or text to score, and no prompt to evaluate on")
+    if not scored and config.method == DEFAULT_METHOD and not any(map(can_be_judged, prompts)):
         raise DataError(f"{data}: no row has an answer to score, or a reference, constraints or tests to judge one by")
     if config.harness == "lm_eval":
         check_harness()
         answerable(prompts)
     models = {BEFORE: config.before, AFTER: str(model)} if config.before else {AFTER: str(model)}
-    metrics, table, dropped = _score(run, rows, models) if traces else ({}, None, [])
+    metrics, table, dropped = _score(run, rows, models) if scored else ({}, None, [])
     answers, verdicts, identities = _ask(run, prompts, models) if prompts else ({}, {}, {})
     if prompts:
         seed = run.params[Decoding].seed
@@ -129,13 +133,14 @@ def _asked(traces: Sequence[Trace], *, named: bool) -> list[Prompt]:
 
 
 def _score(
-    run: Run, rows: Sequence[Trace | Rejection], models: Mapping[str, str]
+    run: Run, rows: Sequence[Trace | Document | Rejection], models: Mapping[str, str]
 ) -> tuple[dict[str, Any], bytes, list[Rejection]]:
     """The figures, the table of rows, and the rows that cannot be scored."""
     config = run.params[Config]
     found = likelihood.compare(
-        models, rows, dtype=run.params[Asked].dtype, max_tokens=config.micro_batch_tokens, stage=run.name
-    )
+        models, rows, dtype=run.params[Asked].dtype, max_tokens=config.micro_batch_tokens,
+        text_tokens=config.text_tokens, stage=run.name,
+    )  # fmt: skip
     bound = run.params[InputParams].max_rejected_share
     check_usable(str(run.inputs["data"]), found.rejections, len(rows), bound, frozenset())
     if not found.ids:
@@ -207,7 +212,7 @@ STAGE = Stage(
     parse=parse,
     inputs={
         "model": "folder that train_lm wrote, or any transformers model with a chat template",
-        "data": "dataset of Traces or Prompts that the model did not see, .jsonl or .parquet file",
+        "data": "dataset of Traces, Documents or Prompts that the model did not see, .jsonl or .parquet file",
     },
     run=run,
     needs_out=False,

@@ -1,4 +1,4 @@
-"""Train a student: a language model learns the completions of traces, from their tokens or from a teacher."""
+"""Train a student: a language model learns completions of traces, or texts, from their tokens or from a teacher."""
 
 from typing import Any
 
@@ -24,7 +24,8 @@ STAGE = Stage(
     name="train_lm",
     parse=parse,
     inputs={
-        "data": "dataset of Traces to learn from, or a .jsonl or .parquet file of `messages` or `prompt`/`completion`"
+        "data": "dataset of Traces or Documents to learn from, or a .jsonl or .parquet file of `messages`, "
+        "`prompt`/`completion` or `text`"
     },
     optional_inputs={
         "signals": "dataset that teacher_signals wrote of the same traces, for teacher_kind=cached",

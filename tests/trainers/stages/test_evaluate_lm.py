@@ -216,7 +216,7 @@ def test_rows_with_an_answer_and_a_verifier_are_scored_and_judged(tiny: Path, st
     ("row", "says"),
     [
         ({"prompt": "what?"}, "no row has an answer to score, or a reference, constraints or tests to judge one by"),
-        ({"text": "a text"}, "no answer to score, and no prompt to evaluate on"),
+        ({"text": "a text", "labels": []}, "no answer or text to score, and no prompt to evaluate on"),
         ({"prompt": "a" * 600, "completion": "b"}, "1 of 1 rows cannot be used, max_rejected_share is 0.05; the first"),
         ({"prompt": "a", "completion": " ", "id": "e"}, None),
         ({"prompt": "a", "completion": "", "id": "e"}, "first is 'e': empty_completion: no text to score"),
@@ -264,3 +264,23 @@ def test_the_harness_is_asked_for_only_where_it_is(
     monkeypatch.setitem(sys.modules, "lm_eval", installed)
     assert evaluate(tiny, tiny, prompts, tmp_path / "out", "harness=lm_eval")[0] == 2
     assert "no prompt has a number as its reference" in capsys.readouterr().err
+
+
+def test_texts_are_scored_in_pieces(tiny: Path, tmp_path: Path):
+    """Oracle: transformers' own loss of the pieces `abcd` and `defg`; 6 bytes after the first, `z` has nothing."""
+    data, out = tmp_path / "texts.jsonl", tmp_path / "out.json"
+    data.write_text('{"id": "a", "text": "abcdefg"}\n{"id": "b", "text": "z"}\n')
+    given = ["--model", str(tiny), "--data", str(data), "--out", str(tmp_path / "out"), "--metrics", str(out)]
+    assert main(STAGE, [*given, "--set", "text_tokens=4", "max_rejected_share=0.5"]) == 0
+    metrics = json.loads(out.read_text())
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    tokens = [
+        AutoTokenizer.from_pretrained(tiny)(piece, return_tensors="pt")["input_ids"] for piece in ("abcd", "defg")
+    ]
+    nats = sum(3 * model(one, labels=one).loss.item() for one in tokens)
+    assert metrics["nats_per_token"] == pytest.approx(nats / 6, rel=1e-5)
+    assert metrics["bits_per_byte"] == pytest.approx(nats / 6 / math.log(2), rel=1e-5)
+    assert (metrics["n_scored"], metrics["n_tokens"], metrics["n_bytes"]) == (1, 6, 6)
+    assert metrics["rejected"] == {"empty_text": 1}
+    table = pl.read_parquet(tmp_path / "out" / "likelihoods.parquet")
+    assert table.rows() == [("a", "after", pytest.approx(nats, rel=1e-5), 6, 6)]
