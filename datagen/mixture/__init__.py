@@ -1,6 +1,12 @@
 """How much of each domain a student sees: one rule a file, from the domains' sizes or from how the student does.
 
 ddk             by how far the student trails its teacher, domain by domain, smoothed (arXiv:2407.16154)
+doremi          by how far a proxy trails a reference of its size; the mean over updates (arXiv:2305.10429)
+online_mixing   a bandit that is rewarded with the training loss (arXiv:2312.02406)
+proportional    by the tokens of each domain
+regression_mix  the best mix under a law fitted to short proxy runs (arXiv:2407.01492, arXiv:2602.12237)
+temperature     by the tokens, flattened (arXiv:1907.05019)
+uniform         every domain alike
 
 A rule is asked once for the weights to begin with, and then every so many steps for new ones. What it must remember
 between two calls is in the `Mix` that it gives, as plain numbers, so that a killed run goes on where it was. Each
@@ -60,7 +66,8 @@ class Mix:
 
     Attributes:
         weights: (N,) in the order of the domains, each in [0, 1]; they sum to 1.
-        memory: name to numbers, for the rule alone.
+        memory: name to numbers, for the rule alone; but `mean`, (N,), where a rule has it, is the mix that its paper
+            trains on in the end, in place of the last weights.
     """
 
     weights: tuple[float, ...]

@@ -32,12 +32,12 @@ class Config(Params):
     """DDK's update.
 
     Attributes:
-        smoothing: share of the uniform distribution in every new mix, 1 - alpha of the paper; 0 is its ablation
+        mixture_smoothing: share of the uniform distribution in every new mix, 1 - alpha of the paper; 0 is its ablation
             without smoothing, where a weight may fall to 0 and stay there.
     """
 
     mixture: Literal["ddk"] = "ddk"
-    smoothing: float = Field(default=0.5, ge=0, le=1)
+    mixture_smoothing: float = Field(default=0.5, ge=0, le=1)
 
 
 def ddk(config: Config, mix: Mix | None, seen: Seen) -> Mix:
@@ -50,7 +50,7 @@ def ddk(config: Config, mix: Mix | None, seen: Seen) -> Mix:
     student, teacher = losses_of(seen, "student_losses"), losses_of(seen, "reference_losses")
     if mix is None:
         return to_mix(initial(student, teacher))
-    return to_mix(update(weights_of(mix, seen), student, teacher, smoothing=config.smoothing))
+    return to_mix(update(weights_of(mix, seen), student, teacher, smoothing=config.mixture_smoothing))
 
 
 def initial(student_losses: "ArrayLike", teacher_losses: "ArrayLike") -> "np.ndarray":

@@ -102,7 +102,7 @@ def test_rule_begins_with_initial_and_remembers_nothing_else():
     first = ddk(Config(), None, known)
     assert first == Mix(weights=tuple(initial([3.0, 2.0, 2.5], [2.0, 1.8, 2.4]).tolist()))
     again = Mix(**json.loads(json.dumps({"weights": first.weights, "memory": dict(first.memory)})))
-    second = ddk(Config(smoothing=0.2), again, known)
+    second = ddk(Config(mixture_smoothing=0.2), again, known)
     assert second.weights == approx(update(first.weights, [3, 2, 2.5], [2, 1.8, 2.4], smoothing=0.2).tolist())
 
 
