@@ -1,4 +1,4 @@
-"""A real server on loopback that speaks OpenAI's chat completions API, with faults to order.
+"""A real server on loopback that speaks OpenAI's chat completions API and its completions API, with faults to order.
 
 Its answer is a function of the request's body alone, so that two runs get equal answers. A fault is a handler that
 takes the answer's place.
@@ -24,17 +24,15 @@ def answer_to(body: dict[str, Any]) -> dict[str, Any]:
     canonical = json.dumps(body, sort_keys=True)
     n = body.get("n", 1)
     digests = [hashlib.sha256(canonical.encode() + b"#%d" % i * (i > 0)).hexdigest() for i in range(n)]
-    last = body["messages"][-1]["content"] or ""
+    last = body["prompt"] if "prompt" in body else body["messages"][-1]["content"] or ""
+    texts = [f"{digest[:12]} for {last[:40]}" for digest in digests]
     return {
-        "object": "chat.completion",
+        "object": "text_completion" if "prompt" in body else "chat.completion",
         "model": body["model"],
         "choices": [
-            {
-                "index": index,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": f"{digest[:12]} for {last[:40]}"},
-            }
-            for index, digest in enumerate(digests)
+            {"index": index, "finish_reason": "stop"}
+            | ({"text": text} if "prompt" in body else {"message": {"role": "assistant", "content": text}})
+            for index, text in enumerate(texts)
         ],
         "usage": {"prompt_tokens": len(canonical), "completion_tokens": 3 * n},
     }
@@ -72,8 +70,10 @@ class ChatServer:
         return self.asked.total()
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/chat/completions."""
+        """POST /v1/chat/completions, where messages go, and /v1/completions, where a prompt does."""
         body = await request.json()
+        if ("prompt" in body) != (request.path == "/v1/completions"):
+            return web.json_response({"error": {"message": f"not for {request.path}"}}, status=400)
         canonical = json.dumps(body, sort_keys=True)
         self.asked[canonical] += 1
         self.bodies.append(body)
@@ -111,6 +111,7 @@ def running() -> Iterator[ChatServer]:
     async def start() -> web.AppRunner:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/chat/completions", server.chat)
+        app.router.add_post("/v1/completions", server.chat)
         app.router.add_get("/v1/models", server.models)
         app.router.add_get("/metrics", server.show_metrics)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         global n_asked
         text = self.rfile.read(int(self.headers["Content-Length"])).decode()
         body = json.loads(text)
-        said = body["messages"][-1]["content"]
+        said = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
         if self.path == "/tokenize":
             n_counted[said] += 1
             is_broken = said == "fail" or (said == "once" and n_counted[said] == 1)
@@ -81,6 +81,8 @@ class Handler(BaseHTTPRequestHandler):
         message = {"role": "assistant"}
         choice = {"finish_reason": "stop", "token_ids": [len(said), 7]}
         choices = [choice | {"index": i, "message": message | {"content": text}} for i, text in enumerate(texts)]
+        if self.path == "/v1/completions":
+            choices = [choice | {"index": i, "text": text} for i, text in enumerate(texts)]
         usage = {"prompt_tokens": 3, "completion_tokens": 2 * len(texts)}
         self.reply({"choices": choices, "usage": usage, "prompt_token_ids": [1, 2, len(said)]})
 

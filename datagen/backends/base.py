@@ -41,19 +41,36 @@ class Request:
     """One answer asked for.
 
     Attributes:
-        messages: the conversation up to the answer.
+        messages: the conversation up to the answer; none where there is a `prompt`.
         sampling: options, with the request's own seed.
         sample_index: tells apart the attempts at one conversation, from 0.
         tools: JSON text of tool definitions.
         response_schema: JSON text of the JSON schema, an object, that the answer has to follow. A server is asked to
             hold it to that, local and vllm_offline do so themselves, scripted pays no heed.
+        prompt: text that goes to the model as it is: no chat template, no special token added. In the answer's text
+            special tokens stand as text, but for the one that ended it.
     """
 
-    messages: Sequence[Message]
+    messages: Sequence[Message] = ()
     sampling: Sampling
     sample_index: int = 0
     tools: str | None = None
     response_schema: str | None = None
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        """Either a conversation or a raw prompt.
+
+        Raises:
+            ValueError: both, or tools or a schema with a raw prompt, which no template puts anywhere.
+        """
+        if self.prompt is not None and (self.messages or self.tools or self.response_schema):
+            raise ValueError("a request with a raw prompt has no messages, no tools and no response_schema")
+
+    @property
+    def said(self) -> Sequence[Message]:
+        """What budgets count: the messages, or the raw prompt as one."""
+        return self.messages if self.prompt is None else [Message(role="user", content=self.prompt)]
 
     def key(self, identity: Mapping[str, Any]) -> bytes:
         """SHA-256 of everything that can change the answer; `identity` is the backend's."""
@@ -66,6 +83,8 @@ class Request:
         }
         if self.response_schema is not None:  # a request without one keeps the key of a ledger that knew none
             fields["response_schema"] = self.response_schema
+        if self.prompt is not None:  # likewise
+            fields["prompt"] = self.prompt
         return request_key(fields)
 
 

@@ -41,7 +41,7 @@ class Row:
         """Say what the row cost; where that is unknown it costs its most."""
         if (reply := self.reply) is not None:
             purchase.answered(
-                reply.n_prompt_tokens, reply.n_completion_tokens, request.messages, request.tools,
+                reply.n_prompt_tokens, reply.n_completion_tokens, request.said, request.tools,
                 reply.text, reply.reasoning, reply.tool_calls,
             )  # fmt: skip
         elif self.is_free:

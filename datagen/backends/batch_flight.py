@@ -19,7 +19,7 @@ from pydantic import Field
 from pydantic.config import JsonDict
 
 from datagen.backends.base import Completion, Environment, Failure, Outcome, Request
-from datagen.backends.batch_files import Refused, left_over, read_rows, request_line
+from datagen.backends.batch_files import URL_PATH, Refused, left_over, read_rows, request_line
 from datagen.backends.batch_journal import Journal, Record, explained
 from datagen.backends.batch_server import ENDED, BatchServer, Gone
 from datagen.backends.budget import Purchase, most_tokens
@@ -188,6 +188,10 @@ class Flight:
         purchases: dict[bytes, Purchase] = {}
         n_bytes = 0
         for key, request in list(islice(self._queue.items(), config.max_requests_per_batch)):
+            if request.prompt is not None:
+                detail = f"a batch's rows go to {URL_PATH}, which takes messages alone; take openai_api or vllm_server"
+                self._fail(key, Failure(reason="raw_prompt", detail=detail))
+                continue
             extra = extra_body_of(request, config.extra_body)
             try:
                 line = request_line(request, key, config, extra)
@@ -200,7 +204,7 @@ class Flight:
                 continue
             if n_bytes + len(line) > config.max_bytes_per_batch:
                 break
-            taken = budget.take([most_tokens(request.messages, request.tools, request.sampling.max_new_tokens, extra)])
+            taken = budget.take([most_tokens(request.said, request.tools, request.sampling.max_new_tokens, extra)])
             if not taken:
                 if not purchases and not self._batches:
                     raise budget.exceeded()

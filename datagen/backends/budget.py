@@ -6,11 +6,11 @@ still does not fit, the run ends. What the ledger has is free, and so is what an
 
 A teacher's own count of tokens is what counts. Where it gives none, a prompt's tokens are estimated as a quarter of its
 UTF-8 bytes and 4 a message (OpenAI's rule of thumb of 4 characters a token, and its cookbook's overhead of a message),
-an answer's as a quarter of its bytes. The most that a prompt can have is a token a byte, as in any tokenizer that works
-on bytes, those of what `extra_body` says beside numbers (a schema, more tools) too, and what a chat template may add:
-64, 16 a message, and 512 where there are tools; where an answer shows that the server adds more, so much more is set
-aside for every later request. An attempt that ended without the server's word, such as a timeout, a gateway's too, may
-have been billed and counts with its most.
+an answer's as a quarter of its bytes; a raw prompt counts as one message. The most that a prompt can have is a token a
+byte, as in any tokenizer that works on bytes, those of what `extra_body` says beside numbers (a schema, more tools)
+too, and what a chat template may add: 64, 16 a message, and 512 where there are tools; where an answer shows that the
+server adds more, so much more is set aside for every later request. An attempt that ended without the server's word,
+such as a timeout, a gateway's too, may have been billed and counts with its most.
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""What is said to and by a server of OpenAI's chat completions API.
+"""What is said to and by a server of OpenAI's chat completions API, and of its completions API for raw prompts.
 
-Source: the API reference of POST /v1/chat/completions; `reasoning_content` as DeepSeek names it, `reasoning` as
-OpenRouter and vLLM do; Retry-After as in RFC 9110, section 10.2.3.
+Source: the API reference of POST /v1/chat/completions and POST /v1/completions; `add_special_tokens` and
+`skip_special_tokens` are vLLM's, and null in `extra_body` removes them for a server that refuses them;
+`reasoning_content` as DeepSeek names it, `reasoning` as OpenRouter and vLLM do; Retry-After as in RFC 9110, section
+10.2.3.
 """
 
 import email.utils
@@ -70,7 +72,7 @@ def request_body(
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_message(message) for message in request.messages],
+        **_asked(request),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_new_tokens,
@@ -86,6 +88,12 @@ def request_body(
     if n_choices > 1:
         body["n"] = n_choices
     return _to_json(body).encode()
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    if request.prompt is None:
+        return {"messages": [_message(message) for message in request.messages]}
+    return {"prompt": request.prompt, "add_special_tokens": False, "skip_special_tokens": False}
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes an encoder a call
@@ -130,7 +138,8 @@ _MALFORMED = (KeyError, IndexError, TypeError, AttributeError, RecursionError)
 
 
 def _completion(reply: Mapping[str, Any], choice: Mapping[str, Any]) -> Completion:
-    message, usage = choice["message"], reply.get("usage") or {}
+    is_raw = "text" in choice and "message" not in choice
+    message, usage = {"content": choice["text"]} if is_raw else choice["message"], reply.get("usage") or {}
     logprobs = (choice.get("logprobs") or {}).get("content")
     completion = Completion(
         text=_text(message.get("content")) or "",

@@ -55,6 +55,7 @@ def _follows(one: Request, other: Request) -> bool:
     return (
         other.sample_index == one.sample_index + 1
         and other.messages == one.messages
+        and other.prompt == one.prompt
         and other.tools == one.tools
         and other.response_schema == one.response_schema
         and other.sampling.__dict__ | {"seed": 0} == one.sampling.__dict__ | {"seed": 0}

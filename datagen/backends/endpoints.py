@@ -81,6 +81,7 @@ class Replica:
         base = URL(base_url)
         self.base_url = base_url
         self.chat_url = (base / "chat" / "completions").with_query(base.query)
+        self.completions_url = (base / "completions").with_query(base.query)
         self.models_url = (base / "models").with_query(base.query)
         self.metrics_url = base.with_path("/metrics").with_query(base.query)
 

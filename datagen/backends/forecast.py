@@ -48,7 +48,7 @@ class Forecast:
             self.n_answered += sum(map(len, block)) - n_missing
             for group in missing.values():
                 requests_of_group = list(group.values())
-                prompt = estimated_prompt_tokens(requests_of_group[0].messages, requests_of_group[0].tools)
+                prompt = estimated_prompt_tokens(requests_of_group[0].said, requests_of_group[0].tools)
                 self.tokens += Tokens(prompt, sum(one.sampling.max_new_tokens for one in requests_of_group))
             for key, request in chain.from_iterable(group.items() for group in block):
                 answer = Completion.from_bytes(stored[key]) if key in stored else _NOT_ASKED

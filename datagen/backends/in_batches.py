@@ -54,7 +54,7 @@ def _bought(
     ask: Callable[[Collection[bytes]], Mapping[bytes, Completion | Failure]],
 ) -> dict[bytes, Completion | Failure]:
     """What `ask` gives, paid from the budget; all is asked or nothing, as a batch is one piece of work."""
-    most = (most_tokens(one.messages, one.tools, one.sampling.max_new_tokens) for one in requests.values())
+    most = (most_tokens(one.said, one.tools, one.sampling.max_new_tokens) for one in requests.values())
     purchases = budget.take(most)
     try:
         if len(purchases) < len(requests):
@@ -67,7 +67,7 @@ def _bought(
             if isinstance(answer, Completion):
                 texts = (answer.text, answer.reasoning, answer.tool_calls)
                 counts = answer.n_prompt_tokens, answer.n_completion_tokens
-                purchase.answered(*counts, request.messages, request.tools, *texts)
+                purchase.answered(*counts, request.said, request.tools, *texts)
             else:
                 purchase.free()
     finally:

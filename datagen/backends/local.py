@@ -138,15 +138,21 @@ class _Backend:
     def _encode(self, request: Request) -> list[int] | Failure:
         from jinja2 import TemplateError
 
+        prompt: list[int]
         try:
-            prompt: list[int] = self._tokenizer.apply_chat_template(
-                [template_message(message) for message in request.messages],
-                tools=json.loads(request.tools) if request.tools else None,
-                add_generation_prompt=True,
-                return_dict=False,
-            )
+            if request.prompt is not None:
+                prompt = self._tokenizer.encode(request.prompt, add_special_tokens=False)
+            else:
+                prompt = self._tokenizer.apply_chat_template(
+                    [template_message(message) for message in request.messages],
+                    tools=json.loads(request.tools) if request.tools else None,
+                    add_generation_prompt=True,
+                    return_dict=False,
+                )
         except (TemplateError, TypeError, ValueError, RecursionError) as error:
             return Failure(reason="chat_template", detail=f"the model's chat template refuses the messages: {error}")
+        if not prompt:
+            return Failure(reason="empty_prompt", detail="the raw prompt has no token; give at least one")
         positions = getattr(self._network.config, "max_position_embeddings", None) or sys.maxsize
         limit = min(self._config.max_prompt_tokens, positions - request.sampling.max_new_tokens)
         if len(prompt) > limit:
@@ -169,7 +175,7 @@ class _Backend:
 
         def is_stopped(row: int, tokens: Sequence[int]) -> bool:
             stop = rows[row].request.sampling.stop
-            return bool(stop) and _find_stop(self._text(tokens), stop) is not None
+            return bool(stop) and _find_stop(self._text(tokens, rows[row].request), stop) is not None
 
         guides = [self._guide(row.request) for row in rows]
         completions = decode_batch(
@@ -189,7 +195,7 @@ class _Backend:
         return {row.key: self._completion(row, tokens, guide) for row, tokens, guide in drawn}
 
     def _completion(self, row: _Row, tokens: Sequence[int], guide: Guide | None) -> Completion:
-        text = self._text(tokens)
+        text = self._text(tokens, row.request)
         stop = _find_stop(text, row.request.sampling.stop)
         is_whole = stop is not None or tokens[-1] in self._end_tokens or (guide is not None and guide.is_complete)
         finish_reason = "stop" if is_whole else "length"
@@ -200,8 +206,11 @@ class _Backend:
             n_completion_tokens=len(tokens),
         )
 
-    def _text(self, tokens: Sequence[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+    def _text(self, tokens: Sequence[int], request: Request) -> str:
+        if request.prompt is None:
+            return self._tokenizer.decode(tokens, skip_special_tokens=True)
+        said = tokens[:-1] if tokens[-1] in self._end_tokens else tokens
+        return self._tokenizer.decode(said, skip_special_tokens=False)
 
 
 def _find_stop(text: str, stop: Sequence[str]) -> int | None:

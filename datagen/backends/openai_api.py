@@ -1,7 +1,7 @@
 """Answers from any server that speaks OpenAI's chat completions API, vLLM included.
 
-Source: the API reference of POST /v1/chat/completions. Back-off with equal jitter: M. Brooker, Exponential Backoff And
-Jitter, AWS Architecture Blog, 2015.
+Source: the API reference of POST /v1/chat/completions, and for raw prompts of POST /v1/completions. Back-off with equal
+jitter: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
 
 Several samples may share a request (`choices_per_request`): `choices` says which do, and what each of them cost.
 """
@@ -41,7 +41,7 @@ from datagen.backends.endpoint_params import (
 )
 from datagen.backends.endpoints import Replica, Replicas, parse_load
 from datagen.backends.in_flight import Ask, Job, Reply, answer_in_order, loop_thread, run_in
-from datagen.contracts.errors import BackendError
+from datagen.contracts.errors import BackendError, ParamsError
 
 FIRST_BACKOFF_S = 0.5  # doubled for each attempt that failed
 LAST_BACKOFF_S = 60.0
@@ -216,6 +216,8 @@ class _Server:
     async def ask(self, job: Job) -> Reply:
         """One attempt."""
         config, n_choices = self._config, len(job.group) or 1
+        if config.logprobs and job.request.prompt is not None:
+            raise ParamsError("logprobs: none are read for raw prompts; leave logprobs and top_logprobs out")
         extra_body = extra_body_of(job.request, config.extra_body)
         try:
             body = request_body(
@@ -225,7 +227,7 @@ class _Server:
             return Failure(reason="bad_tools", detail=f"the row's tools or tool_calls are not JSON ({error})")
         request, budget = job.request, self._environment.budget
         n_new = request.sampling.max_new_tokens
-        most = most_tokens(request.messages, request.tools, n_new, extra_body, n_choices)
+        most = most_tokens(request.said, request.tools, n_new, extra_body, n_choices)
         try:
             async with budget.purchase(most) as purchase:
                 return await self._ask_a_replica(body, job, purchase)
@@ -258,8 +260,9 @@ class _Server:
 
     async def _attempt(self, body: bytes, replica: Replica, job: Job, purchase: Purchase) -> Reply:
         self._environment.count("requests")
+        url = replica.chat_url if job.request.prompt is None else replica.completions_url
         try:
-            async with self._session.post(replica.chat_url, data=body, allow_redirects=False) as response:
+            async with self._session.post(url, data=body, allow_redirects=False) as response:
                 self._has_connected = True
                 reply = self._without_key(await response.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -307,7 +310,7 @@ class _Server:
         except ValueError as error:
             raise _Retry("body", "bad_body", f"reply of status 200: {error}") from None
         purchase.answered(
-            completion.n_prompt_tokens, completion.n_completion_tokens, request.messages, request.tools,
+            completion.n_prompt_tokens, completion.n_completion_tokens, request.said, request.tools,
             completion.text, completion.reasoning, completion.tool_calls,
         )  # fmt: skip
         self._environment.count("prompt_tokens", completion.n_prompt_tokens or 0)
@@ -326,7 +329,7 @@ class _Server:
         n_prompt = total([one.n_prompt_tokens for one in there])
         n_completion = total([one.n_completion_tokens for one in there])
         texts = (text for one in there for text in (one.text, one.reasoning, one.tool_calls))
-        purchase.answered(n_prompt, n_completion, job.request.messages, job.request.tools, *texts)
+        purchase.answered(n_prompt, n_completion, job.request.said, job.request.tools, *texts)
         purchase.estimated *= len(there)
         self._environment.count("prompt_tokens", n_prompt or 0)
         self._environment.count("completion_tokens", n_completion or 0)

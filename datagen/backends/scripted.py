@@ -88,6 +88,6 @@ class _Backend:
         return Completion(
             text=text,
             finish_reason="stop",
-            n_prompt_tokens=sum(len((message.get("content") or "").split()) for message in request.messages),
+            n_prompt_tokens=sum(len((message.get("content") or "").split()) for message in request.said),
             n_completion_tokens=len(text.split()),
         )

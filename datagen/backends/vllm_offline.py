@@ -185,19 +185,23 @@ class _Backend:
     def _encode(self, engine: Any, request: Request) -> list[int] | Failure:
         from jinja2 import TemplateError
 
+        prompt: list[int]
         try:
-            prompt: list[int] = engine.get_tokenizer().apply_chat_template(
-                [template_message(message) for message in request.messages],
-                tools=json.loads(request.tools) if request.tools else None,
-                add_generation_prompt=True,
-                return_dict=False,
-            )
+            if request.prompt is not None:
+                prompt = engine.get_tokenizer().encode(request.prompt, add_special_tokens=False)
+            else:
+                prompt = engine.get_tokenizer().apply_chat_template(
+                    [template_message(message) for message in request.messages],
+                    tools=json.loads(request.tools) if request.tools else None,
+                    add_generation_prompt=True,
+                    return_dict=False,
+                )
         except (TemplateError, TypeError, ValueError, RecursionError) as error:
             return Failure(reason="chat_template", detail=f"the model's chat template refuses the messages: {error}")
         limit = engine.llm_engine.model_config.max_model_len - request.sampling.max_new_tokens
         if len(prompt) > limit:
             return Failure(reason="prompt_too_long", detail=f"{len(prompt)} tokens, at most {limit} are taken")
-        return prompt
+        return prompt or Failure(reason="empty_prompt", detail="the raw prompt has no token; give at least one")
 
     def _sampling_params(self, request: Request) -> Any:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]  # in an environment of its own
@@ -207,6 +211,8 @@ class _Backend:
             from vllm.sampling_params import StructuredOutputsParams  # pyright: ignore[reportMissingImports]
 
             form = {"structured_outputs": StructuredOutputsParams(json=request.response_schema)}
+        if request.prompt is not None:
+            form = {"skip_special_tokens": False}
         return SamplingParams(
             **form,
             temperature=sampling.temperature,

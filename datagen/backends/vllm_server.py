@@ -37,6 +37,7 @@ from datagen.contracts.errors import BackendError, MissingError
 
 DEFAULT_MAX_LOGPROBS = 20  # of `vllm serve`
 PROBE_TIMEOUT_S = 300.0
+_COUNTED = ("model", "messages", "tools", "prompt", "add_special_tokens")  # what /tokenize takes of a request
 N_COUNT_TRIES, COUNT_AGAIN_S = 8, 1.0  # of a prompt's tokens
 _CONNECTION: JsonDict = {"connection": True}
 # options that other parameters, or this module, give
@@ -281,7 +282,7 @@ def _bounded(ask: Ask, process: VllmProcess, model: Model, config: Config) -> As
         except (ValueError, RecursionError):
             return await ask(job)  # which says why the row cannot be asked
         body: dict[str, Any] = json.loads(written)
-        asked = {name: body[name] for name in ("model", "messages", "tools") if name in body}
+        asked = {name: body[name] for name in _COUNTED if name in body}
         url = f"{process.address}/tokenize"
         try:
             n_tokens = await _count_tokens(url, asked, config.timeout_s)

@@ -47,6 +47,9 @@ class Tokenizer:
             raise TypeError("the first must be a user's")
         return [ord(letter) for letter in messages[-1]["content"]]
 
+    def encode(self, text, add_special_tokens):
+        return [0] * add_special_tokens + [ord(letter) for letter in text]
+
 class LLM:
     def __init__(self, **given):
         if given.get("quantization") == "none such":
@@ -82,8 +85,8 @@ class LLM:
         return outputs
 """
 
-# Argument 1: the Config as JSON; 2: (role, text) and, maybe, the schema of each request. Prints [answer or reason,
-# from_ledger] and counts.
+# Argument 1: the Config as JSON; 2: (role, text) and, maybe, the schema of each request, of role raw a text without
+# a conversation. Prints [answer or reason, from_ledger] and counts.
 RUN = """
 import json, sys
 from datagen.backends.base import Environment, Request, Sampling
@@ -93,7 +96,8 @@ from datagen.contracts.errors import DatastillError
 config, turns = map(json.loads, sys.argv[1:])
 requests = [
     Request(
-        messages=[{"role": role, "content": text}],
+        messages=[{"role": role, "content": text}] if role != "raw" else [],
+        prompt=text if role == "raw" else None,
         sampling=Sampling(temperature=0.5, top_p=0.9, max_new_tokens=8, seed=seed, stop=("x",)),
         response_schema=schema[0] if schema else None,
     )
@@ -187,6 +191,16 @@ def test_every_row_once_with_its_ids(node: Node):
     assert [answer for answer, _ in again] == [answer for answer, _ in rows[:5]]
     assert all(from_ledger for _, from_ledger in again) and counts["ledger_hits"] == 5
     assert len(node.noted("loads.jsonl")) == 1
+
+
+def test_a_raw_prompt_goes_to_the_engine(node: Node):
+    """Its own tokens, none added; the engine is told to keep special tokens, for such a request alone."""
+    rows, _ = node.run([("user", "chat"), ("raw", "<s>raw"), ("raw", "")])
+    assert [answer if isinstance(answer, str) else answer["text"] for answer, _ in rows] == [
+        "0 chat", "1 <s>raw", "empty_prompt"
+    ]  # fmt: skip
+    asked = [(one["text"], one.get("skip_special_tokens")) for one in node.noted("asked.jsonl")]
+    assert asked == [("chat", None), ("<s>raw", False)]
 
 
 def test_a_schema_goes_to_the_engine(node: Node):

@@ -93,6 +93,20 @@ def test_a_schema_goes_to_the_server(fake: FakeVllm, model: Path, ledger: Ledger
     assert [body["response_format"] for body in fake.bodies()] == [form]
 
 
+def test_a_raw_prompt_goes_to_the_completions_api(fake: FakeVllm, model: Path, ledger: Ledger):
+    """The text as it is, and no start or end of a conversation but its own; the answer is the choice's text."""
+    config = Config.model_validate({"backend": "vllm_server", "model": str(model)})
+    with vllm_server(config, Environment(ledger=ledger)) as backend:
+        (outcome,) = backend.generate([Request(prompt="<s>user: ", sampling=SAMPLING)])
+    (body,) = fake.bodies()
+    asked = {name: body.get(name) for name in ("prompt", "messages", "add_special_tokens", "skip_special_tokens")}
+    assert asked == {
+        "prompt": "<s>user: ", "messages": None, "add_special_tokens": False, "skip_special_tokens": False
+    }  # fmt: skip
+    assert isinstance(outcome.answer, Completion)
+    assert outcome.answer.text.partition(" ")[2] == "for <s>user: "
+
+
 def test_a_server_is_started_for_what_the_ledger_lacks(fake: FakeVllm, model: Path, ledger: Ledger):
     """The command line is vLLM's, by hand; the ids are those that the server gave; a rerun starts nothing."""
     texts = [f"number {i}" for i in range(20)]
