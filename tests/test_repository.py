@@ -59,7 +59,7 @@ TENSOR_MODULES = {
     "condense.trajectories", "datagen.agreement.figures", "datagen.agreement.statistics", "datagen.backends.decoding",
     "datagen.backends.embeddings", "datagen.backends.neighbours", "datagen.backends.scoring",
     "datagen.contracts._planetoid", "datagen.extraction.calibration", "datagen.extraction.embedding_match",
-    "datagen.extraction.matching", "datagen.extraction.string_match",
+    "datagen.extraction.judging", "datagen.extraction.matching", "datagen.extraction.string_match",
     "datagen.contracts.graph_folders", "datagen.contracts.graphs", "datagen.contracts.images",
     "datagen.contracts.node_graphs", "datagen.contracts.signal_columns", "datagen.contracts.sparse_rows",
     "datagen.contracts.tensors", "datagen.filter._candidates", "datagen.filter._shingles",

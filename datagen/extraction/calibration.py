@@ -57,12 +57,7 @@ def calibrate(
         DataError: too few unseen texts for this rate, or too many of them stand in one of the two sets as they are.
     """
     n = len(in_against)
-    n_above = math.floor(false_match_rate * (n + 1) + 1e-9) - 1  # that may be at least as similar as the threshold
-    if n_above < 0:
-        raise DataError(
-            f"calibration: {n} unseen texts cannot tell a false-match rate of {false_match_rate:g}; give at least "
-            f"{math.ceil(1 / false_match_rate - 1 - 1e-9)}, or accept false_match_rate={1 / (n + 1):.4g}"
-        )
+    n_above = allowed_matches(n, false_match_rate)
     value = max(_above(in_against, n_above), _above(by_extracted, n_above))
     if value > 1:
         raise DataError(
@@ -75,6 +70,21 @@ def calibrate(
     return Threshold(
         value=value, n_unseen=n, in_against=shares[0], by_extracted=shares[1], at_most=upper_bound(n_matched, n)
     )
+
+
+def allowed_matches(n: int, false_match_rate: float) -> int:
+    """How many of `n` unseen texts may match at the threshold of this rate.
+
+    Raises:
+        DataError: they are too few to tell such a rate.
+    """
+    n_allowed = math.floor(false_match_rate * (n + 1) + 1e-9) - 1
+    if n_allowed < 0:
+        raise DataError(
+            f"calibration: {n} unseen texts cannot tell a false-match rate of {false_match_rate:g}; give at least "
+            f"{math.ceil(1 / false_match_rate - 1 - 1e-9)}, or accept false_match_rate={1 / (n + 1):.4g}"
+        )
+    return n_allowed
 
 
 def shares_from(similarities: NDArray[np.float32], thresholds: Sequence[float]) -> list[float]:
