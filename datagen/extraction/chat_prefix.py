@@ -206,11 +206,11 @@ def _take(sample: Sample, outcome: Outcome, turns: Turns) -> None:
     sample.texts.append(text)
     if not text.strip():
         sample.problem = Failure(reason="empty_turn", detail=f"the {role}'s turn is empty")
+    elif found := next((one for one in turns.special if one in text), None):
+        sample.problem = Failure(reason="special_token", detail=f"the {role}'s turn holds {found!r}")
     elif isinstance(answer, Completion) and answer.finish_reason == "length":
         detail = f"the {role}'s turn did not end within max_new_tokens={outcome.request.sampling.max_new_tokens}"
         sample.problem = Failure(reason="no_end", detail=detail)
-    elif found := next((one for one in turns.special if one in text), None):
-        sample.problem = Failure(reason="special_token", detail=f"the {role}'s turn holds {found!r}")
 
 
 def _rendered(

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -30,7 +30,8 @@ class Config(Params):
     `start` is the turn that the model writes first: the user's, the assistant's with no question, or the system prompt.
     `keep_system_prompt` says whether text that a template puts first by itself stands before it. `template_model` names
     the model whose tokenizer has the template, for servers that call it otherwise; `prefix` and `between` give the
-    texts before and after the user's turn literally instead.
+    texts before and after the user's turn literally instead. An answer that `max_new_tokens` cut is rejected as
+    `no_end`, unless `cut_answers` is keep; a cut question always is.
     """
 
     backend: str = "local"
@@ -40,6 +41,7 @@ class Config(Params):
     template_model: str | None = None
     prefix: str | None = Field(None, min_length=1)
     between: str | None = Field(None, min_length=1, validate_default=True)
+    cut_answers: Literal["reject", "keep"] = "reject"
     max_failed_share: float = Field(default=1.0, ge=0, le=1)
 
     @field_validator("between")
@@ -79,7 +81,7 @@ def run(run: Run) -> dict[str, Any]:
         Ledger.open(ledger_path()) as ledger,
         run.progress(config.n_samples * len(turns.roles), "turns") as bar,
     ):
-        began, tally = time.monotonic(), _Tally()
+        began, tally = time.monotonic(), _Tally(keeps_cut=config.cut_answers == "keep")
 
         def show(n_turns: int = 0) -> None:
             seconds = time.monotonic() - began
@@ -132,8 +134,9 @@ def _turns(run: Run) -> Turns:
 class _Tally:
     """Rows so far, the texts that were seen, and the requests without an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_cut: bool) -> None:
         self.n_rows = 0
+        self._keeps_cut = keeps_cut
         self._seen: dict[bytes, str] = {}
         self._failed: Counter[str] = Counter()
 
@@ -144,6 +147,8 @@ class _Tally:
         id, problem = f"{sample.index}.{outcome.key.hex()[:8]}", sample.problem
         if sample.is_failure and problem:
             self._failed[problem.reason] += 1
+        if problem and problem.reason == "no_end" and self._keeps_cut and len(texts) == len(turns.roles):
+            problem = None
         if problem is None:
             words = "\x1f".join(" ".join(text.split()) for text in texts)
             first = self._seen.setdefault(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:16], id)
