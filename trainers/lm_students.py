@@ -87,6 +87,8 @@ def parse(section: Mapping[str, Any]) -> Parts:
         raise ParamsError(f"teacher: teacher_kind={kind} reads no model of that name; leave it out")
     parts = [part.teacher_kind for part in params[of_teacher[0]].teachers] if kind == "mixture" else [kind]
     on_policy.check(params[on_policy.Config], parts, names)
+    if params[on_policy.Config].rollout_url and params[lora.Config].adapter == "lora":
+        raise ParamsError("rollout_url: the server takes whole weights, and adapter=lora trains others; take one")
     if params[Config].learned_tokens == "all" and (obstacle := _needs_answers(params)):
         raise ParamsError(f"{obstacle}, and learned_tokens=all learns every turn; leave one of the two out")
     return params
@@ -265,7 +267,9 @@ def train_rows(
     loop_config, own = params[loop.Config], params[on_policy.Config]
     lora.prepare(model, params[lora.Config], loop_config.seed)
     student = StudentModel(model)
-    rollouts = on_policy.Rollouts(own, tokenizer, ends, context, loop_config.seed) if own.on_policy_share else None
+    folder = Path(checkpoints) / "rollout_weights"
+    drawn_by = (own, tokenizer, ends, context, loop_config.seed, folder)
+    rollouts = on_policy.Rollouts(*drawn_by) if own.on_policy_share else None
     loss, state = loss_and_state(params, teacher, rollouts)
     try_one(student, rows, loss)
     records = train_shown(

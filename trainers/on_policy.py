@@ -14,7 +14,8 @@ Failure Modes and Simple Fixes. 2026. arXiv:2603.25562 (by its abstract).
     tokens that the two use differently, such as the end of a turn: `unlearned_tokens` are drawn and read, not learned
 
 A rollout depends on (seed, step, row) and the weights alone, whatever the batch and however many processes there are,
-but for rounding. Lengths and entropies are in the record of each step; where they collapse training stops.
+but for rounding; a server rounds by who shares its batch. Lengths and entropies are in the record of each step; where
+they collapse training stops.
 
 Axes: B rows, N learned tokens, V vocabulary.
 """
@@ -23,11 +24,13 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
+from datagen.backends.endpoint_params import CONNECTION, checked_url
 from datagen.backends.transformers_models import Example
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.params import Params
@@ -56,6 +59,9 @@ class Config(Params):
         rollout_batch: answers drawn at once; no result depends on it but by rounding.
         rollout_support_k: tokens of the teacher that divergences are made of; null takes all.
         unlearned_tokens: tokens, as the tokenizer writes them, that are not learned in answers.
+        rollout_url: of a vLLM server that draws in the student's place, such as http://localhost:8000/v1, and takes its
+            weights before each step that draws (`server_rollouts`).
+        rollout_served_as: the model's name there.
         collapse_share: training stops where entropy or length of answers stays below this share of what they were in
             the first on-policy step; 0 never stops.
     """
@@ -67,7 +73,20 @@ class Config(Params):
     rollout_batch: int = Field(default=16, ge=1, json_schema_extra=_LATER)
     rollout_support_k: int | None = Field(default=None, ge=2, json_schema_extra=_LATER)
     unlearned_tokens: tuple[str, ...] = Field(default=(), json_schema_extra=_LATER)
+    rollout_url: str | None = Field(default=None, json_schema_extra=_LATER | CONNECTION)
+    rollout_served_as: str | None = Field(default=None, json_schema_extra=_LATER)
     collapse_share: float = Field(default=0.1, ge=0, lt=1, json_schema_extra=_LATER)
+
+    @field_validator("rollout_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        return None if value is None else checked_url(value)
+
+    @model_validator(mode="after")
+    def _names_the_model(self) -> "Config":
+        if (self.rollout_url is None) != (self.rollout_served_as is None):
+            raise ValueError("rollout_url and rollout_served_as, the model's name on that server, go together")
+        return self
 
 
 def is_on_policy(step: int, share: float) -> bool:
@@ -100,13 +119,18 @@ def check(config: Config, teacher_kinds: Sequence[str], objectives: Sequence[str
 class Rollouts:
     """Answers in place of a step's rows, their figures, and a halt where they collapse. A `loop.State`."""
 
-    def __init__(self, config: Config, tokenizer: Any, ends: frozenset[int], context: int, seed: int) -> None:
+    def __init__(
+        self, config: Config, tokenizer: Any, ends: frozenset[int], context: int, seed: int, folder: Path
+    ) -> None:
         """Draw for a student with `tokenizer`, whose turns end with one of `ends`, within `context` positions.
+
+        A server reads its weights in `folder`.
 
         Raises:
             ParamsError: `unlearned_tokens` names what is no token.
         """
         self._config, self._ends, self._context, self._seed = config, ends, context, seed
+        self._folder = folder
         self._first: dict[str, float] | None = None
         self._n_collapsed = 0
         self._latest: dict[str, float] = {}
@@ -115,13 +139,18 @@ class Rollouts:
     def renew(self, network: "torch.nn.Module", rows: Sequence[LearnedRow], step: int) -> Sequence[LearnedRow]:
         """The rows, or in an on-policy step the student's answers to their prompts, the same in each process."""
         from trainers.sampling import sample
+        from trainers.server_rollouts import sample_on_server
 
         self._latest = {}
         if not is_on_policy(step, self._config.on_policy_share):
             return rows
         prompts = [row.example.tokens[: row.example.n_prompt_tokens] for row in rows]
         seeds = [derive_seed(self._seed, "rollout", step, row.id) for row in rows]
-        found = sample(network, prompts, seeds, self._config, self._ends, self._context)
+        drawn_by = (self._config, self._ends, self._context)
+        if self._config.rollout_url:
+            found = sample_on_server(network, prompts, seeds, *drawn_by, self._folder)
+        else:
+            found = sample(network, prompts, seeds, *drawn_by)
         answers = [answer for answer, _ in found]
         n_tokens = sum(map(len, answers))
         learned = sum(token not in self.unlearned for answer in answers for token in answer)

@@ -182,7 +182,7 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_ends(
         ends = end_tokens(model, tokenizer)
         rows, _ = select(Rows(traces, Trace, "t", InputParams()), Bounds(99, 99, 9), tokenizer, ends, stage="t")
         teacher = open_teacher(params, tokenizer, torch.device("cpu"), None)
-        rollouts = on_policy.Rollouts(params[on_policy.Config], tokenizer, ends, 99, seed=0)
+        rollouts = on_policy.Rollouts(params[on_policy.Config], tokenizer, ends, 99, seed=0, folder=Path())
         loss, state = loss_and_state(params, teacher, rollouts)
         student = StudentModel(model)
 

@@ -30,7 +30,7 @@ def rows(n: int, prompt: list[int]) -> list[LearnedRow]:
 
 
 def rollouts(config: Config, ends: frozenset[int] = frozenset(), unlearned: frozenset[int] = frozenset()) -> Rollouts:
-    found = Rollouts(config, None, ends, 512, seed=3)
+    found = Rollouts(config, None, ends, 512, seed=3, folder=Path())
     found.unlearned = unlearned
     return found
 
@@ -217,7 +217,7 @@ def test_what_cannot_go_together(config: dict[str, Any], kind: str, objectives: 
 
 def test_a_token_that_is_none(tiny: Path):
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
-    found = Rollouts(Config(unlearned_tokens=("</s>",)), tokenizer, frozenset(), 512, 0)
+    found = Rollouts(Config(unlearned_tokens=("</s>",)), tokenizer, frozenset(), 512, 0, Path())
     assert found.unlearned == {1}
     with pytest.raises(ParamsError, match="unlearned_tokens: '<end>' is no token of the student's"):
-        Rollouts(Config(unlearned_tokens=("<end>",)), tokenizer, frozenset(), 512, 0)
+        Rollouts(Config(unlearned_tokens=("<end>",)), tokenizer, frozenset(), 512, 0, Path())
