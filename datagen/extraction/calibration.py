@@ -90,8 +90,8 @@ def allowed_matches(n: int, false_match_rate: float) -> int:
 def shares_from(similarities: NDArray[np.float32], thresholds: Sequence[float]) -> list[float]:
     """At each threshold the share of similarities that are at least it."""
     ordered = np.sort(similarities.astype(np.float64))
-    n_below = np.searchsorted(ordered, np.asarray(thresholds, np.float64), side="left")
-    return [float(one) for one in 1 - n_below / max(1, len(ordered))] if len(ordered) else [0.0] * len(thresholds)
+    n_reached = len(ordered) - np.searchsorted(ordered, np.asarray(thresholds, np.float64), side="left")
+    return [float(one) for one in n_reached / max(1, len(ordered))]
 
 
 def upper_bound(n_matched: int, n: int, confidence: float = CONFIDENCE) -> float:
