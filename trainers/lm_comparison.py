@@ -27,7 +27,7 @@ from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Rejection, Trace
 from datagen.contracts.seeding import derive_seed
-from trainers import lm_students, loop, on_policy
+from trainers import domain_mix, lm_students, loop, on_policy
 from trainers.lm_rows import Bounds, LearnedRow, select
 from trainers.students import check_usable
 
@@ -158,6 +158,8 @@ def parse(section: Mapping[str, Any]) -> Parts:
             continue
         if params[on_policy.Config].on_policy_share:
             problems.append("on_policy_share: students are compared on the same rows; train such a one by train_lm")
+        if params[domain_mix.Config].mixture:
+            problems.append("mixture: students are compared on the same rows; train such a one by train_lm")
         if params[loop.Config].judge_every:
             problems.append("judge_every: students are compared after the same steps; leave it out")
     if problems:  # an objective that is none has no name

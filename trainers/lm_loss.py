@@ -3,6 +3,7 @@
 Axes: N learned tokens, H hidden, V vocabulary.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,11 @@ from trainers.linear_loss import LogitsLoss, linear_loss
 from trainers.lm_rows import LearnedRow
 from trainers.objectives import SumCount
 from trainers.objectives.likelihood_matching import likelihood_matching_of_hidden
-from trainers.signals import Labelled, Signal, SparseLogProbs
+from trainers.signals import Labelled, Signal, SparseLogProbs, between
 from trainers.teachers import Teacher
 from trainers.weighted import combined
 
+Watch = Callable[[list[tuple[str, SumCount]]], None]  # domains, and the loss of each one's rows
 LossOfRows = Callable[[nn.Module, Sequence[LearnedRow], torch.device], SumCount]
 _N_NAMED = 5  # rows that an error names
 
@@ -107,6 +109,7 @@ class RowsLoss:
         layout: loop.Layout = "padded",
         matching: Mapping[str, float] | None = None,
         of_rollouts: LogitsLoss | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Take an objective of logits, likelihood matching, or both.
 
@@ -116,11 +119,13 @@ class RowsLoss:
             layout: of batches.
             matching: weight, temperature and epsilon of likelihood matching, or None.
             of_rollouts: what takes the objective's place for rows that the student drew.
+            watch: told, once a call, of the objective's loss of each domain, whose rows then come together.
         """
         self._of_rollouts = of_rollouts or objective
         self._objective, self._teacher = objective, teacher
         self._layout: loop.Layout = layout
         self._matching = dict(matching) if matching else None
+        self._watch = watch
 
     def __call__(self, network: nn.Module, rows: Sequence[LearnedRow], device: torch.device) -> SumCount:
         """Of rows, on a device.
@@ -128,6 +133,8 @@ class RowsLoss:
         Raises:
             DataError: the objective is not defined on them, as where the teacher's logits are -inf.
         """
+        if self._watch:
+            rows = sorted(rows, key=lambda row: row.domain)
         examples, batch = arrange([row.example for row in rows], self._layout)
         by_example = {id(row.example): row for row in rows}
         ordered = [by_example[id(example)] for example in examples]
@@ -148,7 +155,8 @@ class RowsLoss:
             objective = self._of_rollouts if rows[0].drawn else self._objective
             if objective is not None:
                 signal: Signal = tokens if found is None or self._matching else Labelled(tokens, found)
-                parts.append(linear_loss(hidden, weight, signal, objective, bias=bias))
+                of_signal = self._by_domain(rows) if self._watch else linear_loss
+                parts.append(of_signal(hidden, weight, signal, objective, bias=bias))
             if self._matching and found is not None:
                 options = {name: value for name, value in self._matching.items() if name != "weight"}
                 part = likelihood_matching_of_hidden(hidden, weight, found, bias=bias, **options)
@@ -159,6 +167,26 @@ class RowsLoss:
             return SumCount(total, parts[0].n)
 
         return loss_of
+
+    def _by_domain(self, rows: Sequence[LearnedRow]) -> Callable[..., SumCount]:
+        """`linear_loss` of each run of one domain's rows, and their sum."""
+
+        def of_runs(
+            hidden: Tensor, weight: Tensor, signal: Signal, objective: LogitsLoss, *, bias: Tensor | None
+        ) -> SumCount:
+            found: list[tuple[str, SumCount]] = []
+            start = 0
+            for domain, run in itertools.groupby(rows, key=lambda row: row.domain):
+                stop = start + sum(row.example.n_completion_tokens for row in run)
+                part = between(signal, start, stop)
+                found.append((domain, linear_loss(hidden[start:stop], weight, part, objective, bias=bias)))
+                start = stop
+            if self._watch:
+                self._watch(found)
+            sums, counts = zip(*(one for _, one in found), strict=True)
+            return SumCount(torch.stack(sums).sum(), torch.stack(counts).sum())
+
+        return of_runs
 
 
 def held_out_loss(rows: Sequence[LearnedRow], config: loop.Config) -> Callable[[nn.Module], float]:

@@ -6,7 +6,8 @@ turns. Or it is Documents, or rows with `text`: every token after a text's first
 text longer than `max_tokens` is cut into pieces `ID/0`, `ID/1`, ... (trainers/lm_rows.py). `objective` is one of
 trainers/objectives, or several with weights: `objective='{forward_kl: 0.9, supervised: 0.1}'`. All but `supervised`
 need a teacher: `teacher=MODEL`, which reads beside the student, or another `teacher_kind` of trainers/teachers;
-`likelihood_matching` takes one of another tokenizer.
+`likelihood_matching` takes one of another tokenizer. Texts of several domains may be drawn by weights, given or those
+of a rule: trainers/domain_mix.py.
 """
 
 import logging
@@ -24,7 +25,8 @@ from datagen.contracts.inputs import InputParams, Rows, record_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Document, Rejection, Trace
 from datagen.contracts.stage import load_method
-from trainers import loop, lora, on_policy, weighted
+from trainers import domain_mix, loop, lora, on_policy, weighted
+from trainers.domain_draws import DomainMix
 from trainers.lm_rows import Bounds, LearnedRow, LearnedTokens, select, select_texts
 from trainers.students import check_usable, count_reasons, losses, train_shown, write_student
 
@@ -70,7 +72,18 @@ def parse(section: Mapping[str, Any]) -> Parts:
     kind = section.get("teacher_kind", "online")
     has_teacher = section.get("teacher") is not None or "teacher_kind" in section
     of_teacher = [load_method("trainers.teachers", kind, key="teacher_kind").Config] if has_teacher else []
-    params = validate(section, Config, loop.Config, lora.Config, on_policy.Config, InputParams, *of_teacher)
+    of_rule = domain_mix.config_of(section)
+    params = validate(
+        section,
+        Config,
+        loop.Config,
+        lora.Config,
+        on_policy.Config,
+        domain_mix.Config,
+        InputParams,
+        *of_teacher,
+        *of_rule,
+    )
     names = objectives_of(params[Config])
     if has_teacher and (MATCHING in names) != (kind == OTHER_TOKENIZER):
         raise ParamsError(
@@ -89,6 +102,9 @@ def parse(section: Mapping[str, Any]) -> Parts:
     on_policy.check(params[on_policy.Config], parts, names)
     if params[on_policy.Config].rollout_url and params[lora.Config].adapter == "lora":
         raise ParamsError("rollout_url: the server takes whole weights, and adapter=lora trains others; take one")
+    domain_mix.check(
+        params[domain_mix.Config], teacher=params[Config].teacher if needs_teacher(params[Config]) else None
+    )
     if params[Config].learned_tokens == "all" and (obstacle := _needs_answers(params)):
         raise ParamsError(f"{obstacle}, and learned_tokens=all learns every turn; leave one of the two out")
     return params
@@ -110,6 +126,8 @@ def fit(
     out: str,
     signals: str | None = None,
     validation: str | None = None,
+    heldout: str | None = None,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Train on `data` and write the student into the folder `out`.
 
@@ -120,6 +138,8 @@ def fit(
         out: gets the model in transformers' format with its tokenizer, loss.json, rejections.parquet, manifest.json.
         signals: dataset of TokenSignals, for a cached teacher.
         validation: rows that are not learned, by whose likelihood the best weights are chosen.
+        heldout: texts of the same domains, not learned, on which the rule of a mix measures the student.
+        weights: file of weights that batches are drawn by.
 
     Returns:
         Counts and losses, the same in every process.
@@ -132,12 +152,15 @@ def fit(
     import torch
     from accelerate import PartialState
 
+    from trainers.domain_losses import forget_reference
     from trainers.teachers._models import context_of
 
     params = parse(section)
     config = params[Config]
     state = PartialState(cpu=device_type() == "cpu")
     of_texts = is_of_texts(data, params)
+    if is_mixed(params, weights) and not of_texts:
+        raise DataError(f"{data}: has no texts, and a mix is of texts by domain; give rows of `text` and `domain`")
     base, tokenizer, model = open_student(config, params[loop.Config], needs_template=not of_texts)
     ends = end_tokens(model, tokenizer)
     teacher = open_teacher(params, tokenizer, state.device or torch.device(device_type()), signals)
@@ -156,9 +179,16 @@ def fit(
     if len(learned) > n_used:
         log.info("%s: texts are cut into %d sequences of at most %d tokens", STAGE, len(learned), bounds.max_tokens)
     held_out = read_held_out(validation, params, bounds, tokenizer, ends) if validation else []
+    mix = None
+    if is_mixed(params, weights):
+        mix = domain_mix.open_mix(
+            params, learned, data, tokenizer=tokenizer, device=state.device or torch.device(device_type()),
+            folder=Path(checkpoints), weights=weights, heldout=heldout,
+            held_out=read_held_out(heldout, params, bounds, tokenizer, ends) if heldout else [],
+        )  # fmt: skip
     records = train_rows(
         params, model, tokenizer, ends, learned, teacher, context, checkpoints,
-        is_main=state.is_main_process, held_out=held_out,
+        is_main=state.is_main_process, held_out=held_out, mix=mix,
     )  # fmt: skip
     metrics = {
         "rows": {"in": n_rows, "out": n_used, "rejected": len(rejections)},
@@ -168,9 +198,13 @@ def fit(
         "n_tokens_learned": sum(record["count"] for record in records),
         **losses(records),
         **({"validation": best_of(records)} if held_out else {}),
+        **({"mixture": mix.figures()} if mix else {}),
     }
     if state.is_main_process:
-        inputs = {"data": data, "signals": signals, "validation": validation}
+        forget_reference(Path(checkpoints))
+        inputs = {
+            "data": data, "signals": signals, "validation": validation, "heldout": heldout, "weights": weights,
+        }  # fmt: skip
         manifest = {
             "stage": STAGE,
             "params": params.values(),
@@ -246,6 +280,7 @@ def train_rows(
     *,
     is_main: bool,
     held_out: Sequence[LearnedRow] = (),
+    mix: DomainMix | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place on rows that the teacher has prepared; a record a step.
 
@@ -260,6 +295,7 @@ def train_rows(
         checkpoints: folder of this training's checkpoints.
         is_main: whether this process shows progress.
         held_out: rows whose likelihood chooses the best weights, where there are any.
+        mix: what draws the rows of each step, in place of their order.
     """
     from trainers.language_models import StudentModel
     from trainers.lm_loss import held_out_loss
@@ -270,11 +306,12 @@ def train_rows(
     folder = Path(checkpoints) / "rollout_weights"
     drawn_by = (own, tokenizer, ends, context, loop_config.seed, folder)
     rollouts = on_policy.Rollouts(*drawn_by) if own.on_policy_share else None
-    loss, state = loss_and_state(params, teacher, rollouts)
+    loss, state = loss_and_state(params, teacher, rollouts, mix)
     try_one(student, rows, loss)
     records = train_shown(
         STAGE, student, rows, loss, loop_config, checkpoints, is_main=is_main, state=state,
-        renew=rollouts.renew if rollouts else None, judge=held_out_loss(held_out, loop_config) if held_out else None,
+        renew=rollouts.renew if rollouts else mix.renew if mix else None,
+        judge=held_out_loss(held_out, loop_config) if held_out else None,
     )  # fmt: skip
     lora.merge(model)
     return records
@@ -319,12 +356,22 @@ def best_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {"nats_per_token": value, "step": step}
 
 
-def check_inputs(params: Parts, *, has_signals: bool, has_validation: bool) -> None:
+def is_mixed(params: Parts, weights: object) -> bool:
+    """Whether batches are drawn by domain: by a rule, or by `weights` that are given."""
+    return params[domain_mix.Config].mixture is not None or weights is not None
+
+
+def check_inputs(
+    params: Parts, *, has_signals: bool, has_validation: bool, has_heldout: bool = False, has_weights: bool = False
+) -> None:
     """Fail where an input is given and not read, or the other way round.
 
     Raises:
         ParamsError: with the remedy.
     """
+    domain_mix.check_inputs(params[domain_mix.Config], has_heldout=has_heldout, has_weights=has_weights)
+    if has_weights and params[on_policy.Config].on_policy_share:
+        raise ParamsError("on_policy_share: the student answers prompts, and --weights is of texts; leave one out")
     if has_validation != bool(params[loop.Config].judge_every):
         raise ParamsError(
             "judge_every: set how many steps pass between looks at --validation"
@@ -341,14 +388,15 @@ def check_inputs(params: Parts, *, has_signals: bool, has_validation: bool) -> N
 
 
 def teachers_of(params: Parts) -> list[str]:
-    """Names of the models that give signals, whose revisions say what is learned."""
-    config = params[Config]
+    """Names of the models that are learned from or compared with, whose revisions say what is learned."""
+    config, reference = params[Config], params[domain_mix.Config].reference
+    others = [reference] if reference else []
     if not needs_teacher(config) or config.teacher_kind == "cached":
-        return []
+        return others
     if config.teacher:
-        return [config.teacher]
+        return [config.teacher, *others]
     own = params[load_method("trainers.teachers", config.teacher_kind, key="teacher_kind").Config]
-    return [part.teacher for part in own.teachers]
+    return [*(part.teacher for part in own.teachers), *others]
 
 
 def open_teacher(params: Parts, tokenizer: Any, device: "torch.device", signals: str | None) -> "Teacher | None":
@@ -375,7 +423,10 @@ def without_unscored(
 
 
 def loss_and_state(
-    params: Parts, teacher: "Teacher | None", rollouts: on_policy.Rollouts | None = None
+    params: Parts,
+    teacher: "Teacher | None",
+    rollouts: on_policy.Rollouts | None = None,
+    mix: DomainMix | None = None,
 ) -> "tuple[RowsLoss, loop.State]":
     """The loss of rows, and what is kept from step to step."""
     from trainers.lm_loss import OfRollouts, RowsLoss, States
@@ -390,9 +441,11 @@ def loss_and_state(
     loss = RowsLoss(
         objective, teacher, layout=params[loop.Config].layout, of_rollouts=of_rollouts,
         matching={"weight": part.weight, **part.options} if part else None,
+        watch=mix.watch if mix and mix.watches else None,
     )  # fmt: skip
     states: dict[str, loop.State] = {"objective": objective} if objective else {}
-    return loss, States(states | ({"rollouts": rollouts} if rollouts else {}))
+    kept = {"rollouts": rollouts, "mixture": mix}
+    return loss, States(states | {name: one for name, one in kept.items() if one})
 
 
 def try_one(student: "torch.nn.Module", rows: Sequence[LearnedRow], loss: "RowsLoss") -> None:

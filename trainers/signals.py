@@ -112,6 +112,11 @@ def chunk(signal: Signal, start: int, stop: int) -> Tensor | SparseLogProbs | La
     return _dense(_rows(signal, slice(start, stop)))
 
 
+def between(signal: Signal, start: int, stop: int) -> Any:
+    """The signal of the tokens from `start` to before `stop`, of the kind that it is."""
+    return _rows(signal, slice(start, stop))
+
+
 def outcomes(student_logits: Tensor, signal: Signal, mask: Tensor, temperature: float = 1.0) -> Outcomes:
     """Log-probs of the tokens under `mask` at `temperature`.
 

@@ -15,7 +15,10 @@ def run(run: Run) -> dict[str, Any]:
     config = run.params[Config]
     check_before_training(run, needs_cuda=config.needs_cuda)
     check_adapter(run.params[LoraConfig])
-    check_inputs(run.params, has_signals="signals" in run.inputs, has_validation="validation" in run.inputs)
+    check_inputs(
+        run.params, has_signals="signals" in run.inputs, has_validation="validation" in run.inputs,
+        has_heldout="heldout" in run.inputs, has_weights="weights" in run.inputs,
+    )  # fmt: skip
     models = [config.student, *teachers_of(run.params)]
     return train_once(run, "trainers.lm_students:fit", " ".join(resolve_model(name).revision for name in models))
 
@@ -30,6 +33,8 @@ STAGE = Stage(
     optional_inputs={
         "signals": "dataset that teacher_signals wrote of the same traces, for teacher_kind=cached",
         "validation": "rows as those of --data, not learned: every judge_every steps their likelihood is taken",
+        "heldout": "texts of the domains of --data, not learned: a rule of a mix measures the student on them",
+        "weights": "weights.json of domain_weights or mix, in place of a rule",
     },
     run=run,
 )
