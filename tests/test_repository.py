@@ -33,6 +33,7 @@ PROTOCOLS = {
     "condense.nets": ("condense.nets", "Net"),
     "condense.sources": ("condense.sources", "SourceMethod"),
     "datagen.backends": ("datagen.backends.base", "OpenTextBackend"),
+    "datagen.domains": ("datagen.domains", "DomainsMethod"),
     "datagen.filter": ("datagen.filter", "FilterMethod"),
     "datagen.mixture": ("datagen.mixture", "MixRule"),
     "datagen.narratives": ("datagen.narratives", "NarrativesMethod"),

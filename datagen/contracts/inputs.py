@@ -1,4 +1,4 @@
-"""Rows that stages take: a dataset directory, a .jsonl or a .parquet file, in the formats that people have.
+"""Rows that stages take: a dataset directory, a .jsonl (or .jsonl.gz) or a .parquet file, in the formats people have.
 
 A file is checked whole, to count its rows and to find those that cannot be used, before anything is spent; then it is
 read again, row by row, unless it is small enough to be kept. A bad row becomes a rejection that names file, line and
@@ -18,11 +18,13 @@ Traces have a completion besides, or end on the assistant's turn; those of equal
 Whatever else a row holds is kept as JSON text in info.
 """
 
+import gzip
 import json
 import sqlite3
 import tempfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -58,7 +60,7 @@ _READ = frozenset(
      "finish_reason", "teacher", *code_tests.COLUMNS)
 )  # fmt: skip
 _KEPT_BYTES = 4 * 2**20  # of a .jsonl file whose rows are kept as checked: half the time of a small run
-_SUFFIXES = (".jsonl", ".parquet")
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -73,9 +75,19 @@ class Rows(Generic[R]):
     """The rows of an input; iterate it as often as needed, `len` is their number, bad ones included."""
 
     def __init__(
-        self, path: Path, record: type[R], stage: str, params: InputParams, *, of_one_kind: bool = False
+        self,
+        path: Path,
+        record: type[R],
+        stage: str,
+        params: InputParams,
+        *,
+        of_one_kind: bool = False,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Check the whole input; `of_one_kind` refuses a row that is of another record and can be read as this one.
+        """Check the whole input.
+
+        `of_one_kind` refuses a row that is of another record and can be read as this one. `columns` says which of our
+        columns one of the file's is, such as {"content": "text"}; what stood in ours is not read.
 
         Raises:
             DataError: no such path, another kind of dataset, or too large a share of bad rows.
@@ -85,11 +97,12 @@ class Rows(Generic[R]):
         self._stage = stage
         self._params = params
         self._of_one_kind = of_one_kind
+        self._columns = {theirs: ours for theirs, ours in (columns or {}).items() if theirs != ours}
         if not path.exists():
             raise DataError(f"{path}: no such file or dataset directory")
         if is_dataset(path):
             self._check_dataset()
-        elif path.is_file() and path.suffix in _SUFFIXES:
+        elif path.is_file() and path.name.endswith(_SUFFIXES):
             self._check_file()
         else:
             raise DataError(f"{path}: expected a dataset directory, a .jsonl or a .parquet file")
@@ -146,6 +159,7 @@ class Rows(Generic[R]):
                 try:
                     if isinstance(content, BadRow):
                         raise content
+                    content = self._renamed(content)
                     own_id = id_of(content)
                     if self._of_one_kind and (kind := kind_of(content)) is not self.record:
                         raise BadRow(
@@ -169,6 +183,13 @@ class Rows(Generic[R]):
                     yield Rejection(
                         id=own_id or place, stage=self._stage, reason=bad.reason, detail=_clean(f"{place}: {bad}")
                     )
+
+    def _renamed(self, content: Row) -> Row:
+        targets = set(self._columns.values())
+        if not targets:
+            return content
+        others = {key: value for key, value in content.items() if key not in targets and key not in self._columns}
+        return others | {ours: content[theirs] for theirs, ours in self._columns.items() if theirs in content}
 
     def _check_row(self, row: Prompt | Trace | Document | Example) -> None:
         if isinstance(row, Document | Example):
@@ -205,7 +226,7 @@ def record_of(path: Path) -> str | None:
     """
     if is_dataset(path):
         return read_manifest(path).get("record")
-    if not path.is_file() or path.suffix not in _SUFFIXES:
+    if not path.is_file() or not path.name.endswith(_SUFFIXES):
         return None
     rows = (content for _, content in _parse_file(path) if not isinstance(content, BadRow))
     return next((kind_of(row).__name__ for row in rows), None)
@@ -375,10 +396,13 @@ def _parse_file(path: Path) -> Iterator[tuple[int, Row | BadRow]]:
                 f"{path}: not readable as Parquet ({' '.join(str(error).split())}); write it again"
             ) from None
         return
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _parse_line(line)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _parse_line(line)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not readable as gzip ({error}); fetch or write it again") from None
 
 
 def _parse_line(line: bytes) -> Row | BadRow:

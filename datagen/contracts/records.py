@@ -272,13 +272,8 @@ class Verdict:
     detail: str | None = None
 
     SCHEMA: ClassVar[dict[str, Any]] = {
-        "id": pl.String,
-        "method": pl.String,
-        "status": pl.String,
+        **dict.fromkeys(("id", "method", "status", "score", "answer", "reason", "detail"), pl.String),
         "score": pl.Float64,
-        "answer": pl.String,
-        "reason": pl.String,
-        "detail": pl.String,
     }
 
 

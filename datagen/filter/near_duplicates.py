@@ -12,6 +12,7 @@ text without a word is dropped only for an equal one. Where rows are equal the f
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -66,6 +67,27 @@ def near_duplicates(config: Config, rows: Iterable[Row | Rejection], against: Pa
     Raises:
         ParamsError: no bands of `n_hashes` reach `min_recall` at the threshold.
     """
+    del against
+    for row, duplicate in find_duplicates(config, rows):
+        if isinstance(row, Rejection) or duplicate is None:
+            yield row
+        else:
+            yield dropped(row, duplicate.reason, duplicate.detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicate:
+    """That a row is dropped: the reason's code, why, and the id of the row that stays."""
+
+    reason: str
+    detail: str
+    of: str
+
+
+def find_duplicates(
+    config: Config, rows: Iterable[Row | Rejection]
+) -> Iterator[tuple[Row | Rejection, Duplicate | None]]:
+    """Every row with what it repeats: None where it stays, or is a rejection already. Else as `near_duplicates`."""
     from datagen.filter import _candidates, _shingles
 
     bands = _shingles.choose_bands(config.threshold, config.n_hashes, config.min_recall)
@@ -88,18 +110,23 @@ def near_duplicates(config: Config, rows: Iterable[Row | Rejection], against: Pa
         number = 0
         for row in rows:
             if isinstance(row, Rejection):
-                yield row
+                yield row, None
                 continue
             if (kept := int(found.of[number])) < 0:
-                yield row
-            elif found.is_exact[number]:
-                yield dropped(row, "exact_duplicate", f"same text as {index.read(kept).id!r}, but for case and spaces")
-            else:
-                detail = (
-                    f"near-duplicate of {index.read(kept).id!r}: Jaccard {found.similarity[number]:.3f} of "
-                    f"{config.shingle_words}-word shingles, threshold {config.threshold:g}"
+                yield row, None
+                number += 1
+                continue
+            id = index.read(kept).id
+            reason, detail = "exact_duplicate", f"same text as {id!r}, but for case and spaces"
+            if not found.is_exact[number]:
+                reason, detail = (
+                    "near_duplicate",
+                    (
+                        f"near-duplicate of {id!r}: Jaccard {found.similarity[number]:.3f} of "
+                        f"{config.shingle_words}-word shingles, threshold {config.threshold:g}"
+                    ),
                 )
-                yield dropped(row, "near_duplicate", detail)
+            yield row, Duplicate(reason=reason, detail=detail, of=id)
             number += 1
 
 

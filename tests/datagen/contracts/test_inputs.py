@@ -1,5 +1,6 @@
 """Oracles: rows, rejections and messages written out by hand, in every format that people have."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ def as_prompt(row: dict[str, Any]) -> Prompt:
 
 def as_trace(row: dict[str, Any]) -> Trace:
     return to_record(row, Trace, source="f:1")
+
+
+def test_a_file_in_gzip_is_read_as_its_content(tmp_path: Path):
+    """The same rows and rejections, but for the name of the file; a broken one is named."""
+    plain = jsonl(tmp_path / "f.jsonl", {"id": "a", "prompt": "Hi"}, b"no json\n", {"id": "b", "prompt": "Ho"})
+    packed = tmp_path / "f.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    expected, found = (list(Rows(file, Prompt, "prompts", ALLOW_ALL)) for file in (plain, packed))
+    assert [row.id for row in found] == ["a", "f.jsonl.gz:2", "b"] and len(expected) == 3
+    assert isinstance(found[0], Prompt) and found[0].text == "Hi"
+    for broken in (packed.read_bytes()[:-12], b"no gzip"):
+        packed.write_bytes(broken)
+        with pytest.raises(DataError, match=r"f\.jsonl\.gz: not readable as gzip .*; fetch or write it again"):
+            Rows(packed, Prompt, "prompts", ALLOW_ALL)
 
 
 def test_prompt_rows():

@@ -1,8 +1,8 @@
 """DDK against equal sampling, and with no smoothing, where the truth is known: five softmax regressions.
 
-Oracle: the paper's order of its averages (arXiv:2407.16154: full, without smoothing, equal sampling), of which the first
-place is claimed here; that the unsmoothed run falls behind even equal sampling is this world's, whose five domains
-share nothing: a weight that fell to 0 leaves a domain unlearned.
+Oracle: the paper's order of its averages (arXiv:2407.16154: full, without smoothing, equal sampling), of which the
+first place is claimed here; that the unsmoothed run falls behind even equal sampling is this world's, whose five
+domains share nothing: a weight that fell to 0 leaves a domain unlearned.
 """
 
 from collections.abc import Callable
