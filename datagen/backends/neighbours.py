@@ -15,6 +15,8 @@ Axes: R rows, N others, E vector.
 """
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,10 @@ def _search(
 
 def _on_cpu(room: int, *, both: bool) -> Any:
     products_of = np.empty(room, np.float32)  # new memory for each block takes time
+    n_threads = int(
+        (os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))).split(",")[0]
+    )  # as many as multiply
+    threads = ThreadPoolExecutor(n_threads)
 
     def compare(
         left: NDArray[np.float32], right: NDArray[np.float32], start: int, first: int,
@@ -127,29 +133,39 @@ def _on_cpu(room: int, *, both: bool) -> Any:
     ) -> None:  # fmt: skip
         shape = (len(left), len(right))
         products = np.matmul(left, right.T, out=products_of[: math.prod(shape)].reshape(shape))
-        top = products.max(axis=1)
-        better = np.flatnonzero(top > of_rows.similarities[start : start + len(left)])
-        of_rows.similarities[start + better] = top[better]
-        asked = better[top[better] >= least]
-        of_rows.rows[start + asked] = products[asked].argmax(axis=1) + first
+        size = math.ceil(len(left) / n_threads / _STRIP) * _STRIP
+
+        def of_part(at: int) -> list[NDArray[np.float32]]:
+            """The best of each column in every strip of these rows, and on the way that of each row."""
+            part = products[at : at + size]
+            _improve_rows(part, start + at, first, of_rows, least)
+            return [part[i : i + _STRIP].max(axis=0) for i in range(0, len(part), _STRIP)] if both else []
+
+        strips = [strip for strips in threads.map(of_part, range(0, len(left), size)) for strip in strips]
         if both:
-            _improve_columns(products, start, first, of_columns)
+            _improve_columns(products, np.stack(strips), start, first, of_columns)
 
     return compare
 
 
-def _improve_columns(products: NDArray[np.float32], start: int, first: int, of_columns: Neighbours) -> None:
-    """A column's numbers stand far apart, so first the best of each strip of rows is taken, then one strip read."""
-    strips = [products[i : i + _STRIP].max(axis=0) for i in range(0, len(products), _STRIP)]
-    highest = np.stack(strips)
+def _improve_rows(products: NDArray[np.float32], start: int, first: int, of: Neighbours, least: float) -> None:
+    top = products.max(axis=1)
+    better = np.flatnonzero(top > of.similarities[start : start + len(products)])
+    of.similarities[start + better] = top[better]
+    asked = better[top[better] >= least]
+    of.rows[start + asked] = products[asked].argmax(axis=1) + first
+
+
+def _improve_columns(
+    products: NDArray[np.float32], highest: NDArray[np.float32], start: int, first: int, of: Neighbours
+) -> None:
+    """A column's numbers stand far apart: the strip of rows that holds the best is found first, then read."""
     top = highest.max(axis=0)
-    better = np.flatnonzero(top > of_columns.similarities[first : first + products.shape[1]])
-    if not len(better):
-        return
+    better = np.flatnonzero(top > of.similarities[first : first + products.shape[1]])
     strip = highest[:, better].argmax(axis=0) * _STRIP
     within = np.minimum(strip[:, None] + np.arange(_STRIP), len(products) - 1)  # the last row again never comes first
-    of_columns.similarities[first + better] = top[better]
-    of_columns.rows[first + better] = start + strip + products[within, better[:, None]].argmax(axis=1)
+    of.similarities[first + better] = top[better]
+    of.rows[first + better] = start + strip + products[within, better[:, None]].argmax(axis=1)
 
 
 def _on_gpu(*, both: bool) -> Any:
