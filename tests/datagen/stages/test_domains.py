@@ -175,3 +175,19 @@ def test_a_second_run_gives_the_same_bytes(raw: Path, tokenizer: Path, tmp_path:
         assert run(raw, tokenizer, tmp_path / name) == 0
         contents.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
     assert contents[0] == contents[1]
+
+
+def test_the_repository_s_own_slice(tmp_path: Path):
+    """Five domains of sixty rows, all different, each with the licence that data/raw/README.md names for its file."""
+    folder = Path(__file__).parents[3] / "data" / "raw"
+    files = sorted((folder / "domains").glob("*.jsonl"))
+    rows = {file.stem: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
+    tokenizer = write_word_tokenizer(tmp_path / "words", [row["text"] for one in rows.values() for row in one])
+    out = tmp_path / "out"
+    assert run(folder / "domains", tokenizer, out, "split=all") == 0
+    readme = (folder / "README.md").read_text()
+    for name, one in metrics(out)["domains"].items():
+        (licence,) = re.findall(rf"^\| domains/{name}\.jsonl \| 60 \|.*?\| ([^|]+) \| [^|]+ \|$", readme, re.MULTILINE)
+        assert (one["rows"], one["licences"]) == (60, {licence: 60})
+        assert all(len(row["text"]) <= 600 for row in rows[name])
+    assert len(metrics(out)["domains"]) == 5
