@@ -122,9 +122,8 @@ def _search(
 
 def _on_cpu(room: int, *, both: bool) -> Any:
     products_of = np.empty(room, np.float32)  # new memory for each block takes time
-    n_threads = int(
-        (os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))).split(",")[0]
-    )  # as many as multiply
+    named = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
+    n_threads = int(named.split(",")[0])  # as many as multiply
     threads = ThreadPoolExecutor(n_threads)
 
     def compare(
