@@ -73,7 +73,8 @@ TENSOR_MODULES = {
     "trainers.kept_outcomes", "trainers.lm_comparison_figures", "trainers.methods.graph._terms",
     "trainers.node_nets", "trainers.objectives",
     "trainers.image_bench", "trainers.linear_loss", "trainers.protocol_figures", "trainers.signals",
-    "trainers.language_models", "trainers.lm_loss", "trainers.sampling", "trainers.teachers._token_signals",
+    "trainers.language_models", "trainers.lm_loss", "trainers.sampling", "trainers.server_rollouts",
+    "trainers.teachers._token_signals",
     "trainers.text_pairs",
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ from datagen.report.figures import ALL, MAX_FAMILIES, Rate, Step
 from datagen.report.markup import css, percent, section, text
 
 MAX_REASONS = 12
+N_COLOURS = 8  # of lines, in style.css
 MAX_LOSSES = 400  # points of the curve; more are averaged in equal pieces
 WHO = {"teacher": "teacher, sampled", "before": "student before training", "after": "student after training"}
 STEPS = {  # of the funnel: title, and what went on
@@ -118,15 +119,46 @@ def line_chart(points: Sequence[tuple[float, float]], unit: str) -> str:
     points = _thinned(points)
     (first, _), (last, _) = points[0], points[-1]
     ticks = _ticks(max(y for _, y in points))
-    top = ticks[-1]
-    line = " ".join(f"{100 * (x - first) / (last - first):.2f},{100 - 100 * y / top:.2f}" for x, y in points)
-    grid = "".join(f'<line x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>' for y in (100 - 100 * t / top for t in ticks))
+    line = f'<polyline points="{_line(points, first, last, ticks[-1])}"/>'
+    return _axes(line, ticks, first, last, unit, f"loss by {unit}")
+
+
+def lines_chart(series: Mapping[str, Sequence[tuple[float, float]]], unit: str, said: str) -> str:
+    """A line for each name, `said` of all, over one scale of x and one of y from 0, and a legend.
+
+    Args:
+        series: points in the order of x, at least two each; `N_COLOURS` lines have a colour of their own.
+        unit: what x counts.
+        said: for those who cannot see the lines.
+    """
+    thinned = {name: _thinned(points) for name, points in series.items()}
+    first = min(points[0][0] for points in thinned.values())
+    last = max(points[-1][0] for points in thinned.values())
+    ticks = _ticks(max(y for points in thinned.values() for _, y in points))
+    lines = "".join(
+        f'<polyline class="line{number % N_COLOURS}" points="{_line(points, first, last, ticks[-1])}">'
+        f"<title>{text(name)}</title></polyline>"
+        for number, (name, points) in enumerate(thinned.items())
+    )
+    legend = "".join(
+        f'<span><i class="line{number % N_COLOURS}"></i>{text(name)}</span>' for number, name in enumerate(thinned)
+    )
+    return f'<p class="legend">{legend}</p>{_axes(lines, ticks, first, last, unit, said)}'
+
+
+def _line(points: Sequence[tuple[float, float]], first: float, last: float, top: float) -> str:
+    return " ".join(f"{100 * (x - first) / (last - first):.2f},{100 - 100 * y / top:.2f}" for x, y in points)
+
+
+def _axes(lines: str, ticks: Sequence[float], first: float, last: float, unit: str, said: str) -> str:
+    grid = "".join(
+        f'<line x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>' for y in (100 - 100 * t / ticks[-1] for t in ticks)
+    )
     labels = "".join(f"<span>{tick:g}</span>" for tick in reversed(ticks))
+    box = f'viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{text(said)}"'
     return (
-        f'<div class="loss"><div class="y">{labels}</div>'
-        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="loss by {unit}">{grid}'
-        f'<polyline points="{line}"/></svg>'
-        f'<div class="x"><span>{unit} {first:g}</span><span>{last:g}</span></div></div>'
+        f'<div class="loss"><div class="y">{labels}</div><svg {box}>{grid}{lines}</svg>'
+        f'<div class="x"><span>{text(unit)} {first:g}</span><span>{last:g}</span></div></div>'
     )
 
 
