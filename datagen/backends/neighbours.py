@@ -109,7 +109,7 @@ def _search(
     of_rows, of_columns = _nobody(len(vectors)), _nobody(len(others) if both else 0)
     if len(vectors) * len(others) >= _LEAST_FOR_GPU and device_type() == "cuda":
         block *= _GPU_BLOCKS
-        compare = _on_gpu(both=both)
+        compare = _by_torch("cuda", both=both)
     else:
         compare = _on_cpu(min(block, len(vectors)) * min(block, len(others)), both=both)
     for start in range(0, len(vectors), block):
@@ -167,7 +167,7 @@ def _improve_columns(
     of.rows[first + better] = start + strip + products[within, better[:, None]].argmax(axis=1)
 
 
-def _on_gpu(*, both: bool) -> Any:
+def _by_torch(device: str, *, both: bool) -> Any:
     import torch
 
     there: dict[str, Any] = {}  # the block of `vectors` that was moved last
@@ -190,8 +190,8 @@ def _on_gpu(*, both: bool) -> Any:
         of_rows: Neighbours, of_columns: Neighbours, least: float,
     ) -> None:  # fmt: skip
         if there.get("start") != start:
-            there.update(start=start, left=torch.tensor(left, device="cuda"))
-        products = there["left"] @ torch.tensor(right, device="cuda").T
+            there.update(start=start, left=torch.tensor(left, device=device))
+        products = there["left"] @ torch.tensor(right, device=device).T
         improve(*best(products, 1), start, first, of_rows, least)
         if both:
             improve(*best(products, 0), first, start, of_columns, -math.inf)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datagen.backends.neighbours import nearest, nearest_both, open_vectors
+from datagen.backends.neighbours import Neighbours, _by_torch, nearest, nearest_both, open_vectors
 from datagen.contracts.errors import DataError
 
 
@@ -87,6 +87,18 @@ def test_a_file_that_holds_no_vectors_is_refused(tmp_path: Path):
     (tmp_path / "text.npy").write_text("vectors")
     with pytest.raises(DataError, match=r"text\.npy: no \.npy file of numbers"):
         open_vectors(tmp_path / "text.npy")
+
+
+def test_what_a_gpu_does_is_the_same_on_the_cpu():
+    """Its way of finding the first of equal ones, on the device that is always there."""
+    vectors, others = integers(50, 1), integers(70, 2)
+    found = [Neighbours(np.full(n, -np.inf, np.float32), np.full(n, -1, np.int64)) for n in (50, 70)]
+    compare = _by_torch("cpu", both=True)
+    for start in range(0, 50, 20):
+        for first in range(0, 70, 30):
+            compare(vectors[start : start + 20], others[first : first + 30], start, first, *found, -np.inf)
+    assert (found[0].similarities.tolist(), found[0].rows.tolist()) == by_loop(vectors, others)
+    assert (found[1].similarities.tolist(), found[1].rows.tolist()) == by_loop(others, vectors)
 
 
 @pytest.mark.gpu
