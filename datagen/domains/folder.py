@@ -51,12 +51,16 @@ def folder(config: Config, raw: Path | None) -> Iterator[Document | Rejection]:
     for name, path in domains.items():
         files = _files(path) if path.is_dir() else [path]
         licence = _licence(path) if path.is_dir() else ""
+        n_texts = 0
         for file in files:
             place = file.relative_to(path).as_posix() if path.is_dir() else ""
             for row in _texts(config, file, place):
                 if isinstance(row, Document):
                     row = replace(row, domain=name, licence=row.licence or licence)
+                    n_texts += 1
                 yield row
+        if not n_texts:
+            raise DataError(f"{path}: the domain is empty, none of its files has a text; fill one, or remove it")
 
 
 def _stem(file: Path) -> str:

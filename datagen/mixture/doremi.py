@@ -2,8 +2,8 @@
 
 Xie et al. DoReMi: Optimizing Data Mixtures Speeds Up Language Model Pretraining. 2023. arXiv:2305.10429, Algorithm 1:
 with lambda[i] the proxy's excess loss over the reference, clipped below at 0, alpha[i] <- alpha[i] exp(eta lambda[i]),
-normalised, then (1 - c) alpha + c / N; eta = 1, c = 1e-3, from uniform weights. The mix to train on is the mean of
-alpha over the updates, without the one to begin with.
+normalised, then (1 - c) alpha + c / N; eta = 1, c = 1e-3 (their released code is run with 1e-4), from uniform weights.
+The mix to train on is the mean of alpha over the updates, without the one to begin with.
 
 Departures. The paper clips token by token, on the batch that was drawn, at every step; here losses are means over each
 domain's held-out rows, clipped once, whenever weights are renewed, so a domain where the proxy is better on the whole

@@ -6,7 +6,7 @@ losses over the probability of their domain, R[i] <- a R[i] + (1 - a) loss[i] / 
 
 The policy, its exploration and a warm-up of 2,000 of 100,000 steps are so in the authors' code and scripts. The paper's
 text could not be read: that losses are divided by pi within the moving average is so by others' notes of it, and
-a = 0.9 by an implementation of others; the authors' scripts also run 0.5. t counts optimiser steps, as theirs does,
+a = 0.9 by an implementation of others; a script of the authors runs 0.5. t counts optimiser steps, as theirs does,
 though weights may be renewed more seldom. It begins with uniform weights, eps_0 = 1 / N; theirs begins with the Pile's.
 """
 

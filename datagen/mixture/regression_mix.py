@@ -9,8 +9,8 @@ reuse: where domains are added, the ratios of the others are kept and only the a
 RegMix fits LightGBM to 512 runs, and a linear model beside it. A dozen runs do not carry trees, so the law here is
 log-linear, without Olmix's constant exp(c), with a ridge penalty: by least squares, with the error on runs left out in
 closed form (`_law.py`). That error is in the memory as `explained`, and one that explains nothing is warned of. Only
-the abstracts and the code of both papers could be read: the number of simulated mixes and of the best ones are RegMix's
-as remembered, not verified; that the known ratios act as one domain is our reading of Olmix's reuse.
+the abstracts and parts of the code of both papers could be read: that the best 100 are averaged is RegMix's as
+remembered, not verified; that the known ratios act as one domain is our reading of Olmix's reuse.
 """
 
 import logging

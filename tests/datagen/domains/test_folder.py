@@ -44,6 +44,7 @@ def test_a_text_that_is_none_is_a_rejection(tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "empty.txt").write_text(" \n")
     (tmp_path / "a" / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "a" / "text.txt").write_text("A fox ran.")
     assert [(row.id, row.reason) for row in read(tmp_path) if isinstance(row, Rejection)] == [
         ("empty.txt", "empty_text"), ("latin.txt", "not_utf8"),
     ]  # fmt: skip
@@ -55,6 +56,7 @@ def test_a_text_that_is_none_is_a_rejection(tmp_path: Path):
         ({}, "no domain in it"),
         ({"law/": ""}, "law: the domain is empty; put .txt"),
         ({"law/LICENSE": "MIT"}, "law: the domain is empty"),
+        ({"law.txt": "a", "poems/a.txt": " ", "poems/b.txt": ""}, "poems: the domain is empty, none of its files has"),
         ({"law.jsonl": ""}, "law.jsonl: no rows"),
         ({"law.txt": "a", "law/a.txt": "b"}, "'law' is the domain 'law' too"),
         ({"law.jsonl": '{"text": "a"}\n', "law.jsonl.gz": ""}, "is the domain 'law' too"),

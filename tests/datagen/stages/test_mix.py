@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.contracts.stage import main
+from datagen.stages.domains import STAGE as DOMAINS
 from datagen.stages.mix import STAGE, Config, _Domain, _set_targets  # pyright: ignore[reportPrivateUsage]
 from tests.datagen.stages.conftest import table, write
 from tests.word_tokenizer import pieces, write_word_tokenizer
@@ -66,6 +67,20 @@ def test_shares_of_tokens_within_one_text(domains: Path, tokenizer: Path, tmp_pa
     for row in rows:
         original = given[row["id"].partition("@")[0]]
         assert all(row[key] == original[key] for key in ("text", "domain", "licence", "source"))
+
+
+def test_what_the_stage_domains_wrote(domains: Path, tokenizer: Path, tmp_path: Path):
+    """Its dataset is read, and every column of its rows goes through."""
+    texts = [json.loads(line) for line in domains.read_text().splitlines()]
+    raw = write(tmp_path / "raw.jsonl", [row | {"text": f"{row['text']} {'a' * i}"} for i, row in enumerate(texts)])
+    made = tmp_path / "made"
+    settings = ["method=rows", "split=all", f"tokenizer={tokenizer}", "max_unknown_share=1", "duplicate_threshold=1"]
+    assert main(DOMAINS, ["--raw", str(raw), "--out", str(made), "--set", *settings]) == 0
+    out = tmp_path / "out"
+    assert run(made, tokenizer, out, "n_rows=30", "mixture=uniform") == 0
+    given = {row["id"]: row for row in table(made)}
+    assert all(row == given[row["id"]] for row in table(out))
+    assert Counter(row["domain"] for row in table(out)) == dict.fromkeys(SIZES, 10)
 
 
 def test_every_beginning_has_the_shares(domains: Path, tokenizer: Path, tmp_path: Path):
