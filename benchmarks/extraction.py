@@ -54,11 +54,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=100, help="rows whose answers are scored")
     parser.add_argument("--most-tokens", type=int, default=120, help="of a row, without the template's")
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 3, 10])
-    parser.add_argument("--retrain-epochs", type=int, default=3, help="of the planted rows; others take as many steps")
-    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--retrain-epochs", type=int, default=2, help="of the planted rows; others take as many steps")
+    parser.add_argument("--rate", type=float, default=2e-4, help="at which rows are planted")
+    parser.add_argument("--retrain-rate", type=float, default=5e-5)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16", help="of training")
-    parser.add_argument("--samples", type=int, default=400, help="of each model; of `real` --real-samples")
+    parser.add_argument("--samples", type=int, default=300, help="of each model; of `real` --real-samples")
     parser.add_argument("--real-samples", type=int, default=2000)
     parser.add_argument("--new-tokens", type=int, default=128, help="of each turn, at most")
     parser.add_argument("--false-match-rate", type=float, default=0.01)
@@ -126,16 +127,16 @@ def _models(options: argparse.Namespace, rows: Rows) -> Iterable[tuple[str, str]
     model, done = options.model, 0
     for epochs in sorted(options.epochs):
         steps = -(-options.rows * (epochs - done) // options.batch)
-        model, done = str(_trained(options, f"planted-{epochs}", model, data, steps, learned_tokens="all")), epochs
+        model, done = str(_trained(options, f"planted-{epochs}", model, data, steps, options.rate, "all")), epochs
         yield f"{epochs} epochs", model
 
 
 def _trained(
-    options: argparse.Namespace, name: str, student: str, data: Path, steps: int, *, learned_tokens: str
+    options: argparse.Namespace, name: str, student: str, data: Path, steps: int, rate: float, learned_tokens: str
 ) -> Path:
     _stage(
         "train_lm", options.kept / name, {"data": data},
-        student=student, steps=steps, batch_size=options.batch, learning_rate=options.rate, schedule="constant",
+        student=student, steps=steps, batch_size=options.batch, learning_rate=rate, schedule="constant",
         warmup_share=0, precision=options.precision, n_threads=options.threads, learned_tokens=learned_tokens,
         max_tokens=512,
     )  # fmt: skip
@@ -220,9 +221,15 @@ def _retrain(options: argparse.Namespace) -> dict[str, Any]:
     steps = -(-options.rows * options.retrain_epochs // options.batch)
     models = {"before": options.model}
     sets = {"original": rows.by_use["planted"], "extracted": samples, "matched": matched}
-    for arm, learned in sets.items():
+    for arm, learned in list(sets.items()):
+        if len(learned) < options.batch:
+            print(f"{arm}: {len(learned)} rows, too few for a batch of {options.batch}; no student", flush=True)
+            del sets[arm]
+            continue
         data = _write(options.kept / f"{arm}.jsonl", learned)
-        models[arm] = str(_trained(options, f"student-{arm}", options.model, data, steps, learned_tokens="completion"))
+        models[arm] = str(
+            _trained(options, f"student-{arm}", options.model, data, steps, options.retrain_rate, "completion")
+        )
         print(f"{arm}: {len(learned)} rows, {steps} steps", flush=True)
     traces = [
         Trace(
