@@ -30,7 +30,8 @@ def test_documents_end_as_they_were_or_as_rejections(tmp_path: Path):
     out = tmp_path / "out"
     assert run(write(tmp_path / "pages.jsonl", rows), out, "max_rejected_share=0.5") == 0
     first, last = table(out)
-    assert first == {"id": "a", "text": PAGE, "source": "mill", "info": '{"language": "en"}'}
+    blank = {"domain": "", "licence": ""}
+    assert first == {"id": "a", "text": PAGE, "source": "mill", "info": '{"language": "en"}'} | blank
     assert (last["text"], last["source"], len(last["id"])) == ("Another.", "pages.jsonl:4", 16)
     assert [(row["id"], row["stage"], row["reason"]) for row in table(out, "rejections.parquet")] == [
         ("b", "filter", "exact_duplicate"),
