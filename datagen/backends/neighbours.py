@@ -3,8 +3,8 @@
 Vectors of length one have their cosine as dot product. Of R rows against N, 2 R N E operations are done, whichever way
 is asked: a block of products gives the best of each row and of each column. In memory are one block (64 MB at 4,096),
 12 bytes a row each way, and the inputs, which may be memory-mapped files: then a block of `vectors` is read once and
-`others` once for each block of `vectors`. A million against a million at 384 dimensions are 7.7e14 operations: hours on
-a few cores, a minute or so on one GPU (`python -m benchmarks.embedding_search`).
+`others` once for each block of `vectors`. A million against a million at 384 dimensions are 7.7e14 operations:
+`python -m benchmarks.embedding_search` takes the time of a slice of them, and says what all would take.
 
 There is no approximate index. A neighbour that it misses lowers a rate of matches, and nobody sees by how much without
 the exact search beside it; and the time to build a graph of as many vectors is of the order of the products.
