@@ -6,10 +6,11 @@ is asked: a block of products gives the best of each row and of each column. In 
 `others` once for each block of `vectors`. A million against a million at 384 dimensions are 7.7e14 operations:
 `python -m benchmarks.embedding_search` takes the time of a slice of them, and says what all would take.
 
-There is no approximate index. A neighbour that it misses lowers a rate of matches, and nobody sees by how much without
-the exact search beside it; and the time to build a graph of as many vectors is of the order of the products.
+There is no approximate index: a neighbour that it misses lowers a rate of matches, and nobody sees by how much without
+the exact search beside it.
 
-Where `$DATASTILL_DEVICE` or torch says that there is a GPU, products of many rows are computed there, in float32.
+Where `$DATASTILL_DEVICE` or torch says that there is a GPU, products of many rows are computed there, in float32, by
+blocks of four times as many rows a side.
 
 Axes: R rows, N others, E vector.
 """
