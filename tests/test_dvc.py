@@ -88,7 +88,8 @@ def files_of(module: str, section: dict[str, Any]) -> set[str]:
     ).stdout
     roots = set(json.loads(printed))
     if "objective" in section:  # needs torch, so no `parse` loads it
-        roots.add(f"trainers.objectives.{section['objective']}")
+        named = section["objective"]
+        roots |= {f"trainers.objectives.{name}" for name in ([named] if isinstance(named, str) else named)}
     graph = grimp.build_graph("datagen", "condense", "trainers")
     names = roots.union(*map(graph.find_upstream_modules, roots))
     files = {ROOT / name.replace(".", "/") / "__init__.py" for name in names} | {

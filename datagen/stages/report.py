@@ -9,6 +9,7 @@ from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, main
 from datagen.lineage import find_directories
 from datagen.report.corpus import corpus_sections
+from datagen.report.domains import domain_section
 from datagen.report.extraction import extraction_section
 from datagen.report.figures import ALL, count
 from datagen.report.graphs import graph_sections
@@ -34,6 +35,8 @@ def run(run: Run) -> dict[str, Any]:
     more = corpus_sections(corpus, run.inputs.get("encoder_evaluation")) if corpus else ""
     more += image_sections(run.inputs.get("condensed"), run.inputs.get("image_evaluation"))
     more += graph_sections(run.inputs.get("condensed_graphs"), run.inputs.get("graph_evaluation"))
+    if weights := run.inputs.get("domain_weights"):
+        more += domain_section(weights)
     if (extracted := run.inputs.get("extracted")) and (match := run.inputs.get("match")):
         more += extraction_section(extracted, match, run.inputs.get("matched_against", run.inputs["verified"]))
     writing = run.out.with_name(f".{run.out.name}.writing")
@@ -76,6 +79,7 @@ STAGE = Stage(
         "image_evaluation": "dataset that evaluate_images wrote of them",
         "condensed_graphs": "folder with a condensed graph set for each method, named so, or one set",
         "graph_evaluation": "dataset that evaluate_graphs wrote of them",
+        "domain_weights": "dataset that domain_weights wrote",
         "extracted": "dataset that extract wrote",
         "match": "dataset that match wrote of it",
         "matched_against": "what it was matched with, where that is not the verified rows",
