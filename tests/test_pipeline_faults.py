@@ -31,7 +31,8 @@ STAGES = (
     "narratives", "corpus", "label_quality", "train_encoder", "evaluate_encoder",
     "images", "images_validation", "images_test", "experts", "condense_images@trajectory_matching",
     "condense_images@difficulty_aligned", "train_image", "evaluate_images",
-    "graphs", "graphs_validation", "graphs_test", "condense_graphs@mirage", "train_graph", "evaluate_graphs", "report",
+    "graphs", "graphs_validation", "graphs_test", "condense_graphs@mirage", "train_graph", "evaluate_graphs",
+    "domains", "domains_held_out", "domain_weights", "mix", "extract", "match", "report",
 )  # fmt: skip
 OUTPUT = {
     "prompts": "data/prompts", "traces": "data/traces", "verify": "data/verified",
@@ -103,6 +104,19 @@ PARAMS = {
         "nets": ["gin", "gcn"], "hidden": 4, "layers": 1, "coresets": ["at_random"], "learning_rates": [0.01],
         "seeds": 5, "n_steps": 2, "whole_steps": 2, "multiples": [], "n_threads": 1,
     },
+    "domains": {"held_out_rows": 2, "tokenizer": "models/tiny"},
+    "domains_held_out": {"held_out_rows": 2, "split": "held_out", "tokenizer": "models/tiny"},
+    "domain_weights": {
+        "mixture": "ddk", "mixture_every": 1, "student": "models/distilled", "teacher": "models/tiny",
+        "objective": {"supervised": 1, "forward_kl": 0.2}, "steps": 2, "batch_size": 4, "max_tokens": 64,
+        "n_threads": 1,
+    },
+    "mix": {"n_rows": 20, "tokenizer": "models/tiny"},
+    "extract": {
+        "backend": "scripted", "template_model": "models/student", "n_samples": 12,
+        "answers": [f"What did the fox say on day {n}? It said {n * n}." for n in range(40)],
+    },
+    "match": {"embedder": "models/tiny_embedder", "false_match_rate": 0.05},
 }  # fmt: skip
 
 
@@ -205,6 +219,10 @@ def projects(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     write_tu(project.folder / "data" / "raw", random_graphs(60, 0), "molbace")
     write_tiny_model(project.folder / "models" / "tiny")
     write_tiny_encoder(project.folder / "models" / "tiny_encoder")
+    embedder = write_tiny_encoder(project.folder / "models" / "tiny_embedder")
+    (embedder / "1_Pooling").mkdir()
+    (embedder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    (embedder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64}))
     subprocess.run(["git", "init", "--quiet"], cwd=project.folder, check=True)
     before: dict[str, Project] = {}
     for stage in STAGES:
@@ -214,7 +232,7 @@ def projects(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def write_raw_texts(raw: Path) -> None:
-    """Narratives, and texts with labels."""
+    """Narratives, texts with labels, and texts of two domains."""
     rows = {
         "narratives/narratives.jsonl": [
             {"id": f"n{i}", "text": f"A fox saw {i} grapes on a vine."} for i in range(N_NARRATIVES)
@@ -223,6 +241,13 @@ def write_raw_texts(raw: Path) -> None:
             {"text": "How high!", "labels": ["fear"]},
             {"text": "Ha!", "labels": ["joy"]},
         ],
+        **{
+            f"domains/{name}.jsonl": [
+                {"id": str(i), "text": " ".join(f"{name} {i * i + n} was {n} days by the sea." for n in range(6))}
+                for i in range(10)
+            ]
+            for name in ("fox", "owl")
+        },
         "goemotions_labels/test.jsonl": [{"text": "So high!", "labels": ["fear"]}, {"text": "Hey!", "labels": ["joy"]}],
     }
     for name, content in rows.items():
