@@ -70,7 +70,7 @@ def regression_mix(config: Config, mix: Mix | None, seen: Seen) -> Mix:
         return mix
     names = list(seen.names)
     blocks = bundle(names, config.known_mix)
-    weights, losses = _runs(seen, blocks)
+    weights, losses = _runs(seen, blocks, _shares(blocks, config.known_mix, names))
     targets = [_place(name, names, "targets") for name in config.targets] or list(range(len(names)))
     law = fit(weights, losses[:, targets])
     if law.explained <= 0:
@@ -147,8 +147,8 @@ def _place(name: str, names: Sequence[str], key: str) -> int:
     return list(names).index(name)
 
 
-def _runs(seen: Seen, blocks: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
-    """Weights of the blocks (R, D) and losses (R, N) of all runs."""
+def _runs(seen: Seen, blocks: "np.ndarray", shares: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
+    """Weights of the blocks (R, D) and losses (R, N) of all runs; `shares` (D, N) is what a block's domains get."""
     import numpy as np
 
     if len(seen.runs) < MIN_RUNS:
@@ -159,17 +159,15 @@ def _runs(seen: Seen, blocks: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]
         for what, values in (("weights", run.weights), ("losses", run.losses)):
             if np.shape(values) != (len(seen.names),) or not np.isfinite(values).all():
                 raise DataError(f"runs: run {k} has {what} {np.asarray(values).tolist()}; need one a domain, finite")
+        if (np.asarray(run.weights) < 0).any() or abs(np.sum(run.weights) - 1) > 1e-6:
+            raise DataError(f"runs: run {k} has weights {np.asarray(run.weights).tolist()}; need shares that sum to 1")
         if (run.losses <= 0).any():
             raise DataError(f"runs: run {k} has losses {run.losses.tolist()}; their logarithm is fitted, so above 0")
     weights, losses = np.stack([run.weights for run in seen.runs]), np.stack([run.losses for run in seen.runs])
     mixed = weights @ blocks.T
-    # Within a block the ratios must be the same in every run, else its weight alone does not say what was trained on.
-    for block in blocks[blocks.sum(1) > 1]:
-        inside = weights * block
-        ratios = inside / np.maximum(inside.sum(1, keepdims=True), 1e-300)
-        used = inside.sum(1) > 1e-9
-        if used.any() and np.ptp(ratios[used], axis=0).max() > 1e-6:
-            raise DataError("runs: the ratios within known_mix differ from run to run; draw the runs by `design`")
+    # Within a block the ratios must be known_mix's in every run, else its weight does not say what was trained on.
+    if np.abs(weights - mixed @ shares).max() > 1e-6:
+        raise DataError("runs: the ratios within known_mix differ from it; draw the runs by `design`")
     return mixed, losses
 
 

@@ -111,6 +111,10 @@ def test_known_ratios_are_kept_when_a_domain_is_added():
     assert found == approx(tuple(scan[losses(scan).mean(1).argmin()]), abs=0.03)
     with pytest.raises(DataError, match="ratios within known_mix differ"):
         regression_mix(config, None, seen(design(Config(), NAMES, N_TOKENS, 6)))
+    with pytest.raises(
+        DataError, match="ratios within known_mix differ"
+    ):  # one in all runs, and another than asked for
+        regression_mix(Config(known_mix={"law": 1, "code": 9}), None, seen(mixes))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,8 @@ def test_known_ratios_are_kept_when_a_domain_is_added():
         ({"targets": ("maths",)}, [[0.5, 0.5, 0]] * 3, 1.0, ParamsError, "targets: no domain 'maths'; there are law"),
         ({"known_mix": {"maths": 1}}, [[0.5, 0.5, 0]] * 3, 1.0, ParamsError, "known_mix: no domain 'maths'"),
         ({"known_mix": {"law": 0}}, [[0.5, 0.5, 0]] * 3, 1.0, ParamsError, "ratios must not be negative, nor all 0"),
+        ({}, [[50, 50, 0]] * 3, 1.0, DataError, "need shares that sum to 1"),
+        ({}, [[1.5, -0.5, 0]] * 3, 1.0, DataError, "need shares that sum to 1"),
     ],
 )
 def test_what_carries_no_law_is_refused(
