@@ -58,9 +58,12 @@ def sample_on_server(
     if _is_main():
         _hand_over(network, config, folder)
         server, n_at_once = Server(), int(os.environ.get("DATASTILL_CONCURRENCY", DEFAULT_CONCURRENCY))
-        jobs = zip(prompts, seeds, strict=True)
+
+        def answer(job: tuple[list[int], int]) -> tuple[list[int], float]:
+            return _answer(server, *job, config, ends, context)
+
         with ThreadPoolExecutor(n_at_once) as pool:
-            found = [list(pool.map(lambda one: _answer(server, *one, config, ends, context), jobs))]
+            found = [list(pool.map(answer, zip(prompts, seeds, strict=True)))]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.broadcast_object_list(found, src=0)
     return found[0]
