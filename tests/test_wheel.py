@@ -44,8 +44,8 @@ def test_it_holds_the_packages_and_the_licence_alone(wheel: Path):
     assert "datastill-0.1.0.dist-info/licenses/LICENSE" in names
     core = [one.split(";")[0].split(">")[0] for one in metadata.get_all("Requires-Dist") or [] if "extra ==" not in one]
     assert core == [
-        "aiohttp", "emoji", "math-verify[antlr4-9-3]", "numpy", "polars", "py3langid", "pydantic", "pyyaml", "rapidfuzz",
-        "rensa", "rich", "snowballstemmer", "syllapy", "textblob",
+        "aiohttp", "emoji", "math-verify[antlr4-9-3]", "numpy", "polars", "py3langid", "pydantic", "pyyaml",
+        "rapidfuzz", "rensa", "rich", "snowballstemmer", "syllapy", "textblob",
     ]  # fmt: skip
 
 
