@@ -93,6 +93,8 @@ def _answer(
         "model": config.rollout_served_as, "prompt": prompt, "seed": seed % 2**63, "logprobs": 0,
         "max_tokens": min(config.rollout_tokens, context - len(prompt)), "temperature": config.rollout_temperature,
         "top_p": config.rollout_top_p, "stop_token_ids": sorted(ends), "ignore_eos": True, "return_token_ids": True,
+        # What is left out a server takes from the model's generation_config.json.
+        "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
     }  # fmt: skip
     reply = server.post(url, body)
     try:

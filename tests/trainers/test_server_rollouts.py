@@ -51,6 +51,8 @@ def test_the_server_draws_with_the_weights_of_now(server: Drawing, tmp_path: Pat
             assert spent == pytest.approx(wanted_spent, rel=1e-6)
     routes = [route for route, _ in server.log]
     assert routes == ["/collective_rpc", "/reset_prefix_cache", *["/v1/completions"] * 4] * 2
+    plain = {"top_k": -1, "min_p": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    assert all(body.items() >= plain.items() for route, body in server.log if route == "/v1/completions")
     asked = sorted((body["seed"], len(body["prompt"])) for route, body in server.log[:6] if route == "/v1/completions")
     assert asked == [(7, 1), (8, 3), (9, 2), (10, 10)]
 
