@@ -1,6 +1,8 @@
 """What tests of stages share: a home of their own, rows as files, tables as rows."""
 
+import hashlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +25,17 @@ def write(path: Path, rows: list[Any]) -> Path:
 def table(directory: Path, pattern: str = "part-*.parquet") -> list[dict[str, Any]]:
     """The rows of a dataset's table."""
     return pl.read_parquet(directory / pattern).to_dicts()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Of every file."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def n_answers(home: Path) -> int:
+    """In the ledger, read with sqlite3 itself."""
+    file = home / "ledger.sqlite"
+    if not file.exists():
+        return 0
+    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as ledger:
+        return ledger.execute("SELECT count(*) FROM answers").fetchone()[0]

@@ -3,11 +3,9 @@
 Oracles: the bytes of an unbroken run, the ledger's own count, the server's own answers, scripts whose turns are known.
 """
 
-import hashlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.chat_server import answer_to, running
-from tests.datagen.stages.conftest import table
+from tests.datagen.stages.conftest import hashes, n_answers, table
 from tests.tiny_model import write_tiny_model
 from tests.waiting import wait_until
 
@@ -45,19 +43,6 @@ def run(tmp_path: Path, name: str, *settings: str, code: int = 0) -> str:
 
 def metrics(out: Path) -> dict[str, Any]:
     return json.loads(out.with_name(f"{out.name}.json").read_text())
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
-
-
-def n_answers(home: Path) -> int:
-    """Read with sqlite3 itself."""
-    file = home / "ledger.sqlite"
-    if not file.exists():
-        return 0
-    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as ledger:
-        return ledger.execute("SELECT count(*) FROM answers").fetchone()[0]
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path: Path):

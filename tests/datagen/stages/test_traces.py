@@ -4,12 +4,10 @@ Oracles: the bytes of an unbroken run, the ledger's own count, the rows that wer
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tests.datagen.stages.conftest import hashes, n_answers
 from tests.tiny_model import write_tiny_model
 
 HEAVY = ("torch", "transformers", "pyarrow", "datasets")
@@ -52,19 +51,6 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> str:
 
 def facts(out: Path) -> dict[str, Any]:
     return json.loads(out.with_name(f"{out.name}.run.json").read_text())
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
-
-
-def n_answers(home: Path) -> int:
-    """Read with sqlite3 itself."""
-    file = home / "ledger.sqlite"
-    if not file.exists():
-        return 0
-    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as ledger:
-        return ledger.execute("SELECT count(*) FROM answers").fetchone()[0]
 
 
 @pytest.mark.parametrize("ends", [False, True])
