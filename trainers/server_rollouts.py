@@ -56,17 +56,28 @@ def sample_on_server(
         raise DataError(f"a prompt of {longest} tokens leaves no room for an answer in a context of {context}")
     found: list[Any] = [None]
     if _is_main():
-        _hand_over(network, config, folder)
-        server, n_at_once = Server(), int(os.environ.get("DATASTILL_CONCURRENCY", DEFAULT_CONCURRENCY))
-
-        def answer(job: tuple[list[int], int]) -> tuple[list[int], float]:
-            return _answer(server, *job, config, ends, context)
-
-        with ThreadPoolExecutor(n_at_once) as pool:
-            found = [list(pool.map(answer, zip(prompts, seeds, strict=True)))]
+        try:
+            _hand_over(network, config, folder)
+            found = [_answers(prompts, seeds, config, ends, context)]
+        except BackendError as error:  # raised in every process, or the others would wait
+            found = [error]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.broadcast_object_list(found, src=0)
+    if isinstance(found[0], BackendError):
+        raise found[0]
     return found[0]
+
+
+def _answers(
+    prompts: Sequence[list[int]], seeds: Sequence[int], config: "Config", ends: frozenset[int], context: int
+) -> list[tuple[list[int], float]]:
+    server = Server()
+
+    def answer(job: tuple[list[int], int]) -> tuple[list[int], float]:
+        return _answer(server, *job, config, ends, context)
+
+    with ThreadPoolExecutor(int(os.environ.get("DATASTILL_CONCURRENCY", DEFAULT_CONCURRENCY))) as pool:
+        return list(pool.map(answer, zip(prompts, seeds, strict=True)))
 
 
 def _hand_over(network: nn.Module, config: "Config", folder: Path) -> None:

@@ -8,21 +8,21 @@ import importlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from datagen.backends.models import Model
+from datagen.backends.models import Model, resolve_model
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.dataset import content_hash, replace_directory, write_json
 from datagen.contracts.errors import DataError
 from datagen.contracts.launch import launch, n_processes
 from datagen.contracts.records import Rejection, to_row
-from datagen.contracts.stage import Progress, Run
+from datagen.contracts.stage import PACKAGES, Progress, Run
 from trainers import loop
 from trainers.device import check_device, check_packages
 from trainers.loop import Row
@@ -54,6 +54,19 @@ def check_before_training(run: Run, *, needs_cuda: bool = False) -> None:
             raise DataError(f"{path}: no such file or dataset directory")
 
 
+def facts_of_several(run: Run, models: Iterable[str]) -> dict[str, Any]:
+    """What the checkpoints of a stage that trains several language models depend on; `models` are all that it reads."""
+    return {
+        "stage": run.name,
+        "section": run.params.values(),
+        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
+        "models": {name: resolve_model(name).revision for name in sorted(models)},
+        "code": code_hash(*(_CODE / package for package in PACKAGES)),
+        "torch": version("torch"),
+        "device": device_type(),
+    }
+
+
 def train_once(run: Run, fit: str, base: str, packages: Sequence[str] = ()) -> dict[str, Any]:
     """Write the student; go on from a checkpoint where an earlier run was killed.
 
@@ -74,7 +87,7 @@ def train_once(run: Run, fit: str, base: str, packages: Sequence[str] = ()) -> d
         "section": section,
         "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
         "base": base,
-        "code": code_hash(*(_CODE / name for name in ("datagen", "condense", "trainers"))),
+        "code": code_hash(*(_CODE / package for package in PACKAGES)),
         **{package: version(package) for package in ("torch", *packages)},
         "device": device_type(),
         "n_processes": processes,

@@ -17,18 +17,16 @@ from typing import Any
 from datagen.backends import local
 from datagen.backends.base import Sampling
 from datagen.backends.ledger import Ledger, ledger_path
-from datagen.backends.models import resolve_model
-from datagen.backends.transformers_models import device_type
-from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
 from datagen.contracts.records import Prompt, Trace
-from datagen.contracts.stage import PACKAGES, Progress, Run, Stage, main
+from datagen.contracts.stage import Progress, Run, Stage, main
 from datagen.verify import by_row
 from trainers import lm_students
 from trainers.answered import answer, can_be_judged, environment_of
 from trainers.lm_comparison import Bench, Config, ObjectiveScore, Outcome, Students, compare, open_bench, parse
-from trainers.students import check_before_training
+from trainers.students import check_before_training, facts_of_several
 
 _CODE = Path(__file__).parents[2]
 
@@ -36,7 +34,6 @@ _CODE = Path(__file__).parents[2]
 def run(run: Run) -> dict[str, Any]:
     """Write the students' scores; what is done is kept, so that a run that was killed goes on."""
     check_before_training(run)
-    from importlib.metadata import version
 
     from trainers.lm_comparison_figures import costs, figures, plot_rows
 
@@ -48,15 +45,7 @@ def run(run: Run) -> dict[str, Any]:
         if lm_students.needs_teacher(params[lm_students.Config]):
             lm_students.check_inputs(params, has_signals=signals is not None, has_validation=False)
         models |= {params[lm_students.Config].student, *lm_students.teachers_of(params)}
-    facts = {
-        "stage": run.name,
-        "section": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
-        "models": {name: resolve_model(name).revision for name in sorted(models)},
-        "code": code_hash(*(_CODE / package for package in PACKAGES)),
-        "torch": version("torch"),
-        "device": device_type(),
-    }
+    facts = facts_of_several(run, models)
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
         bench = open_bench(
             run.params, run.inputs["data"], run.inputs["heldout"], checkpoints.folder, str(signals) if signals else None

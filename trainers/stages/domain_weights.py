@@ -16,16 +16,17 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from datagen.backends.models import resolve_model
-from datagen.backends.transformers_models import device_type
-from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
-from datagen.contracts.dataset import DatasetWriter, content_hash
-from datagen.contracts.stage import PACKAGES, Run, Stage, main
+from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
+from datagen.contracts.dataset import DatasetWriter
+from datagen.contracts.errors import ParamsError
+from datagen.contracts.launch import n_processes
+from datagen.contracts.stage import Run, Stage, main
 from trainers import lm_students
 from trainers.domain_proxies import Config, Proxies, Proxy, learn, n_proxies, open_bench, parse, plot_rows
 from trainers.lora import Config as LoraConfig
 from trainers.lora import check_adapter
-from trainers.students import check_before_training
+from trainers.sharded import is_wanted
+from trainers.students import check_before_training, facts_of_several
 
 _CODE = Path(__file__).parents[2]
 
@@ -55,23 +56,20 @@ class DomainWeight:
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Write the weights; what is done is kept, so that a run that was killed goes on."""
+    """Write the weights; what is done is kept, so that a run that was killed goes on.
+
+    Raises:
+        ParamsError: several processes, or cut weights, are asked for.
+    """
+    if n_processes() > 1 or is_wanted():
+        raise ParamsError("proxies are trained whole, in one process; unset $DATASTILL_PROCESSES and $DATASTILL_SHARD")
     training = lm_students.parse(run.params[Proxies].proxies)
     config, mine = run.params[Config], training[lm_students.Config]
     check_before_training(run, needs_cuda=mine.needs_cuda)
     check_adapter(training[LoraConfig])
-    from importlib.metadata import version
 
     models = {mine.student, *lm_students.teachers_of(training), *([config.reference] if config.reference else [])}
-    facts = {
-        "stage": run.name,
-        "section": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
-        "models": {name: resolve_model(name).revision for name in sorted(models)},
-        "code": code_hash(*(_CODE / package for package in PACKAGES)),
-        "torch": version("torch"),
-        "device": device_type(),
-    }
+    facts = facts_of_several(run, models)
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
         bench = open_bench(run.params, run.inputs["data"], run.inputs["heldout"], checkpoints.folder)
         names = bench.names

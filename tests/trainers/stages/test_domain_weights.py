@@ -126,3 +126,12 @@ def test_weights_that_cannot_be_learned(
 ):
     learn(tiny, tmp_path, *settings, code=2)
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["DATASTILL_PROCESSES", "DATASTILL_SHARD"])
+def test_several_processes_are_refused(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
+):
+    monkeypatch.setenv(name, "2" if name == "DATASTILL_PROCESSES" else "1")
+    learn(tiny, tmp_path, "mixture=ddk", f"reference={tiny}", code=2)
+    assert "unset $DATASTILL_PROCESSES and $DATASTILL_SHARD" in capfd.readouterr().err
