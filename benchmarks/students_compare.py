@@ -1,16 +1,20 @@
 """Objectives beside each other: SmolLM2-135M into a quarter of its layers, the same tokens for all, several seeds.
 
     python -m benchmarks.students_compare --data FOLDER [--seeds 3] [--steps 16] [--out FILE.json] [--kept FOLDER]
+    python -m benchmarks.students_compare --data FOLDER --answers teacher
     python -m benchmarks.students_compare --out FILE.json    # trains nothing: the table of what is there
 
-FOLDER holds train.jsonl of GSM8K; of its rows those that are held out are the last. Students are those that `datastill
-compare_students` trains. The table gives nats per token on held-out completions with half the 95 % interval over seeds,
-the difference to supervised seed by seed, the share of likeliest tokens that were right, the expected calibration
-error, CPU seconds and peak memory of training. `--kept` holds what is done, so that a run that was killed goes on.
+FOLDER holds train.jsonl of GSM8K; of its rows those that are held out are the last. `--answers teacher` keeps the
+questions, and the teacher answers them at temperature 1: text of which it is the distribution, where the dataset's own
+answers are text that it would seldom write. Students are those that `datastill compare_students` trains. The table
+gives nats per token on held-out completions with half the 95 % interval over seeds, the difference to supervised seed
+by seed, the share of likeliest tokens that were right, the expected calibration error, CPU seconds and peak memory of
+training. `--kept` holds what is done, so that a run that was killed goes on.
 """
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +22,8 @@ from typing import Any
 
 from datagen.contracts.dataset import content_hash, write_json
 from datagen.contracts.errors import DataError
+from datagen.contracts.stage import load_stage
+from datagen.contracts.stage import main as run_stage
 from trainers.comparison_figures import difference
 from trainers.lm_comparison import Outcome, compare, open_bench, parse
 from trainers.lm_comparison_figures import BASELINE, costs, figures, table
@@ -37,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=8, help="of the student; SmolLM2-135M has 30")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--held-out", type=int, default=32, help="rows")
+    parser.add_argument("--answers", choices=("dataset", "teacher"), default="dataset", help="whose are learned")
+    parser.add_argument("--answer-tokens", type=int, default=96, help="of one of the teacher's, at most")
     parser.add_argument("--objectives", nargs="+", default=OBJECTIVES)
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--n-threads", type=int, default=1)
@@ -51,13 +59,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     section = section_of(options)
     check_kept(options.kept, facts_of(options))
     data, heldout = write_rows(options.data / "train.jsonl", options.kept, options)
+    if options.answers == "teacher":
+        data, heldout = (answered(path, options) for path in (data, heldout))
     bench = open_bench(parse(section), data, heldout, options.kept)
     outcomes: list[Outcome] = []
     for outcome in compare(bench, options.kept, lambda _: None, lambda _: None):
         outcomes.append(outcome)
         print(json.dumps(asdict(outcome)), flush=True)
         if options.out:
-            write_json(options.out, stated(section, outcomes))
+            write_json(options.out, stated(section | {"answers": options.answers}, outcomes))
     print(said(outcomes))
 
 
@@ -100,7 +110,8 @@ def section_of(options: argparse.Namespace) -> dict[str, Any]:
 def facts_of(options: argparse.Namespace) -> dict[str, Any]:
     """The parameters, and what the rows were."""
     rows = content_hash(options.data / "train.jsonl")
-    return {**section_of(options), "rows": rows, "held_out": options.held_out}
+    answers = {"answer_tokens": options.answer_tokens} if options.answers == "teacher" else {}
+    return {**section_of(options), "rows": rows, "held_out": options.held_out, **answers}
 
 
 def check_kept(folder: Path, section: Mapping[str, Any]) -> None:
@@ -124,6 +135,22 @@ def write_rows(source: Path, folder: Path, options: argparse.Namespace) -> tuple
     for name, part in parts.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     return folder / "train.jsonl", folder / "heldout.jsonl"
+
+
+def answered(rows: Path, options: argparse.Namespace) -> Path:
+    """The rows' questions with an answer that the teacher gave, one to each: what `datastill traces` wrote."""
+    asked = rows.with_name(f"{rows.stem}_questions.jsonl")
+    lines = [json.dumps({"prompt": json.loads(line)["prompt"]}) for line in rows.read_text().splitlines()]
+    asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = rows.with_name(f"{rows.stem}_answers")
+    os.environ.setdefault("DATASTILL_HOME", str(options.kept / "home"))  # its ledger: a killed run asks nothing twice
+    params = (
+        "backend=local", f"model={MODEL}", f"dtype={options.precision}", "temperature=1.0",
+        f"max_new_tokens={options.answer_tokens}",
+    )  # fmt: skip
+    if code := run_stage(load_stage("traces"), ["--prompts", str(asked), "--out", str(out), "--set", *params]):
+        raise SystemExit(code)
+    return out
 
 
 def stated(section: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
