@@ -151,16 +151,16 @@ def students(options: argparse.Namespace) -> Iterator[Outcome]:
     start = warmed_up(options, corpus)
     gaps_of_teacher = teacher_losses(options, corpus)
     names = sorted(corpus.train)
-    bench: _Bench | None = None
+    bench: Bench | None = None
     for arm, seed in [("start", 0), *((arm, seed) for seed in range(options.seeds) for arm in ARMS)]:
         file = options.kept / f"{arm.replace(' ', '_')}-{seed}.json"
         if not file.exists():
-            bench = bench or _Bench(options, corpus, start, gaps_of_teacher)
+            bench = bench or Bench(options, corpus, start, gaps_of_teacher)
             write_json(file, asdict(bench.start(names) if arm == "start" else bench.train(arm, seed)))
         yield Outcome(**json.loads(file.read_text()))
 
 
-class _Bench:
+class Bench:
     """What all arms share: rows, the start, the teacher's states."""
 
     def __init__(
@@ -187,15 +187,20 @@ class _Bench:
     def train(self, arm: str, seed: int) -> Outcome:
         """One arm's student."""
         params = section_of(self.options, arm, self.folder, derive_seed(0, "arm", seed))
-        _, _, model = lm_students.open_student(params[lm_students.Config], params[loop.Config])
         module = load_method(domain_mix.FAMILY, ARMS[arm][1], key="mixture")
-        rule = Rule(ask=_sized(getattr(module, ARMS[arm][1]), self.corpus.n_tokens), config=params[module.Config],
+        rule = Rule(ask=sized(getattr(module, ARMS[arm][1]), self.corpus.n_tokens), config=params[module.Config],
                     needs=module.NEEDS)  # fmt: skip
         mix = DomainMix(
             self.corpus.train, rule, self.options.every, params[loop.Config],
             held_out=self.corpus.weighing if rule.needs else None,
             reference_losses=np.array(self.of_teacher["weighing"]) if rule.needs else None,
         )  # fmt: skip
+        n_measured = sum(map(len, self.corpus.weighing.values())) if rule.needs else 0
+        return self.outcome(arm, seed, params, mix, n_measured)
+
+    def outcome(self, arm: str, seed: int, params: Any, mix: DomainMix, n_measured: int) -> Outcome:
+        """The student that `mix` draws the batches of; `n_measured` sequences are read when the weights are renewed."""
+        _, _, model = lm_students.open_student(params[lm_students.Config], params[loop.Config])
         training = self.options.kept / f"of-{arm.replace(' ', '_')}-{seed}"
         teacher = self.teacher if lm_students.needs_teacher(params[lm_students.Config]) else None
         begun = time.process_time()
@@ -205,16 +210,14 @@ class _Bench:
         )  # fmt: skip
         cpu_s = time.process_time() - begun
         shutil.rmtree(training, ignore_errors=True)
-        names = mix.names
-        n_measured = sum(map(len, self.corpus.weighing.values())) * mix.figures()["rule_asked"] if rule.needs else 0
         return Outcome(
             arm=arm, seed=seed, gaps=self.gaps(model),
             weights=[
-                {"step": one["step"]} | {name: one[f"weight/{name}"] for name in names}
+                {"step": one["step"]} | {name: one[f"weight/{name}"] for name in mix.names}
                 for one in records[:: self.options.every]
             ],
             n_sequences=mix.figures()["n_sequences"], cpu_s=round(cpu_s, 2), measuring_s=round(mix.seconds, 2),
-            measured_sequences=n_measured,
+            measured_sequences=n_measured * mix.figures()["rule_asked"],
         )  # fmt: skip
 
     def gaps(self, model: Any) -> dict[str, float]:
@@ -224,7 +227,7 @@ class _Bench:
         return {name: student - teacher for name, student, teacher in mine}
 
 
-def _sized(rule: Any, n_tokens: Mapping[str, int]) -> Any:
+def sized(rule: Any, n_tokens: Mapping[str, int]) -> Any:
     """The rule, told of the whole corpora's sizes and not of the pools', which are alike."""
 
     def ask(config: Any, mix: Any, seen: Any) -> Any:
