@@ -26,6 +26,7 @@ import polars.selectors as cs
 
 from datagen.contracts.dataset import FORMAT_VERSION, content_hash, read_manifest, replace_directory, write_json
 from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.licences import made_of
 from datagen.contracts.stage import check_out, locked
 
 REASONS = {
@@ -77,7 +78,7 @@ def export(path: Path, format: str, out: Path) -> dict[str, Any]:
     if read_manifest(path).get("record") != "Trace" or not (path / "rejected.parquet").is_file():
         raise DataError(f"{path}: not written by the verify stage, which gives every trace its verdict; run it first")
     out = check_out(out, [path])
-    manifest = {"stage": "export", "method": format, "record": format, "inputs": {"dataset": content_hash(path)}}
+    manifest = {"stage": "export", "method": format, "record": format, **made_of({"dataset": path})}
     with locked(out):
         return _write(FORMATS[format](_traces(path)), out, manifest)
 

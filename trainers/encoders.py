@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError, MissingError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of, of_model
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Example, Rejection
 from datagen.contracts.seeding import derive_seed
@@ -162,7 +162,7 @@ def fit(section: Mapping[str, Any], train: str, validation: str, checkpoints: st
     manifest = {
         "stage": STAGE,
         "params": params.values(),
-        "inputs": {"train": content_hash(Path(train)), "validation": content_hash(Path(validation))},
+        **made_of({"train": Path(train), "validation": Path(validation)}, of_model(config.model, "base")),
         "labels": labels,
         "thresholds": model.config.datastill["thresholds"],
         **metrics,

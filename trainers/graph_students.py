@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PositiveFloat
 
 from datagen.backends.transformers_models import device_type
+from datagen.contracts import licences
 from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError
 from datagen.contracts.params import Params, Parts, validate
@@ -99,6 +100,7 @@ def fit(
     config, network, steps = params[Config], params[Network], params[Steps]
     is_main = PartialState(cpu=device_type() == "cpu").is_main_process
     learned = read_learned(Path(graphs), network.layers)
+    given = {"graphs": graphs, "test": test, "validation": validation}
     hashes = {"graphs": content_hash(Path(graphs)), "test": content_hash(Path(test))}
     if hashes["test"] in (hashes["graphs"], made_of(Path(graphs))):
         raise DataError(f"{test}: the training graphs are these, or were made of them; judge students on others")
@@ -164,7 +166,7 @@ def fit(
             "record": "GraphStudents",
             "stage": STAGE,
             "params": params.values(),
-            "inputs": hashes,
+            **licences.made_of({name: Path(path) for name, path in given.items() if path}),
             "classes": list(learned.graphs.classes),
             "columns": asdict(columns),
             **metrics,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import Field, PositiveFloat
 
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
 from trainers.fresh_students import summary, train_or_read, write_students
@@ -141,7 +141,7 @@ def fit(section: Mapping[str, Any], images: str, test: str, checkpoints: str, ou
             "record": "ImageStudents",
             "stage": STAGE,
             "params": params.values(),
-            "inputs": {"images": content_hash(Path(images)), "test": content_hash(Path(test))},
+            **made_of({"images": Path(images), "test": Path(test)}),
             "classes": list(learned.classes),
             "shape": list(shape),
             **metrics,

@@ -19,9 +19,9 @@ from pydantic import Field
 
 from datagen.backends.models import EMBEDDED, Model, resolve_model
 from datagen.backends.transformers_models import device_type, end_tokens
-from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError, MissingError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows, record_of
+from datagen.contracts.licences import made_of, of_model
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Document, Rejection, Trace
 from datagen.contracts.stage import load_method
@@ -208,7 +208,11 @@ def fit(
         manifest = {
             "stage": STAGE,
             "params": params.values(),
-            "inputs": {name: content_hash(Path(path)) for name, path in inputs.items() if path},
+            **made_of(
+                {name: Path(path) for name, path in inputs.items() if path},
+                of_model(config.student, "base"),
+                *(of_model(name, "teacher") for name in teachers_of(params)),
+            ),
             **({"teacher": dict(teacher.identity)} if teacher else {}),
             **metrics,
         }

@@ -25,6 +25,7 @@ from pydantic import Field
 from datagen.backends.transformers_models import device_type
 from datagen.contracts.dataset import content_hash, write_json
 from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import load_method
@@ -353,7 +354,7 @@ def fit(section: Mapping[str, Any], graph: str, checkpoints: str, out: str) -> d
             "record": "NodeStudents",
             "stage": STAGE,
             "params": params.values(),
-            "inputs": {"graph": content_hash(Path(graph))},
+            **made_of({"graph": Path(graph)}),
             "classes": list(read.classes),
             **metrics,
         }

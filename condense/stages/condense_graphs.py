@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from datagen.contracts.dataset import content_hash, is_dataset
+from datagen.contracts.dataset import is_dataset
 from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import Run, Stage, find_methods, load_method, main
@@ -82,7 +83,7 @@ def run(run: Run) -> dict[str, Any]:
             "stage": run.name,
             "method": config.method,
             "params": run.params.values(),
-            "inputs": {"graphs": content_hash(path)},
+            **made_of({"graphs": path}),
         }
         size = write_condensed_graphs(run.out, made, {**manifest, **stated})
         bar.advance(1, note=f"{size['total']} bytes")

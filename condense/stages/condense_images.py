@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash, interval_s
-from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import ParamsError
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.seeding import derive_seed
 from datagen.contracts.stage import Run, Stage, find_methods, load_method, log, main
@@ -88,7 +88,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": method,
         "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
+        **made_of(run.inputs),
         "images_per_class": config.images_per_class,
     }
     with Checkpoints.open(_key(manifest)) as checkpoints:
@@ -129,8 +129,9 @@ def _key(manifest: Mapping[str, Any]) -> str:
     """Of the checkpoints: everything that determines the set."""
     from datagen.backends.transformers_models import device_type
 
+    without_licences = {name: value for name, value in manifest.items() if name != "licences"}
     code = code_hash(_CODE / "condense", _CODE / "datagen" / "contracts")
-    return checkpoint_key({**manifest, "code": code, "torch": version("torch"), "device": device_type()})
+    return checkpoint_key({**without_licences, "code": code, "torch": version("torch"), "device": device_type()})
 
 
 def _skipped(run: Run, losses: list[float]) -> dict[str, int]:

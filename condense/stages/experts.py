@@ -20,9 +20,10 @@ from pydantic import Field
 
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.cluster import map_chunks
-from datagen.contracts.dataset import content_hash, replace_directory
+from datagen.contracts.dataset import replace_directory
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.launch import launch, n_processes
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, load_method, log, main
 
@@ -83,11 +84,11 @@ def run(run: Run) -> dict[str, Any]:
     transform = fit_transform(images, config.transform)
     net = FlatNet(open_net(config.net, images.shape, len(images.classes), width=config.width, seed=0))
     section = {name: value for name, value in run.params.values().items() if name != "n_trajectories"}
-    inputs = {"images": content_hash(path)}
+    made = made_of({"images": path})
     facts = {
         "stage": run.name,
         "section": section,
-        "inputs": inputs,
+        "inputs": made["inputs"],
         "code": code_hash(_CODE / "condense", _CODE / "datagen" / "contracts"),
         "torch": version("torch"),
         "device": device_type(),
@@ -122,7 +123,7 @@ def run(run: Run) -> dict[str, Any]:
             "stage": run.name,
             "method": config.method,
             "params": run.params.values(),
-            "inputs": inputs,
+            **made,
             "net": config.net,
             "width": config.width,
             "shape": list(images.shape),

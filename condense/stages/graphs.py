@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from condense.graph_sources import GraphSource
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.licences import stated_or_made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, load_method, main
 
@@ -66,7 +67,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
-        "inputs": {"raw": content_hash(raw)} if raw and config.method != "pyg" else {},
+        **stated_or_made_of({"raw": raw if config.method != "pyg" else None}, source.origin, source.licence),
         "classes": list(graphs.classes),
         "columns": graphs.columns,
         "licence": source.licence,

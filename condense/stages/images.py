@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import Field
 
 from condense.sources import RealImage, Source
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import stated_or_made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Rejection
 from datagen.contracts.stage import Run, Stage, load_method, main
@@ -56,7 +57,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
-        "inputs": {"raw": content_hash(raw)} if raw else {},
+        **stated_or_made_of({"raw": raw}, source.origin, source.licence),
         "classes": list(source.classes),
         "licence": source.licence,
         "source": source.origin,

@@ -27,6 +27,11 @@ class Config(Params):
     n_prompts: int = Field(default=100, ge=1)
 
 
+def reads(config: Config) -> tuple[str, ...]:
+    """What is read of the folder."""
+    return (FILE,)
+
+
 def gsm8k(config: Config, raw: Path | None) -> Iterator[Prompt]:
     """The rows in their order, each with its answer as the reference.
 

@@ -75,6 +75,11 @@ RAW: dict[Split, dict[str, tuple[str, ...]]] = {
 _MAX_DRAWS = 1000  # in a row without a new prompt: the raw material is used up
 
 
+def reads(config: Config) -> tuple[str, ...]:
+    """What is read of the folder."""
+    return tuple(file for files in RAW[config.split].values() for file in files)
+
+
 def instruction_families(config: Config, raw: Path | None) -> Iterator[Prompt]:
     """Prompts that differ from each other, family by family in turn; `source` names the raw rows in them.
 

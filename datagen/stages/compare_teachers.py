@@ -23,6 +23,7 @@ from datagen.comparison.repetition import is_looping, repeated_share
 from datagen.comparison.teachers import answers, find_teachers, is_judged, prompts, unanswered
 from datagen.contracts.dataset import DatasetWriter, content_hash, read_manifest
 from datagen.contracts.errors import DataError, ParamsError
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Measurement, Rejection, trace_from_row
 from datagen.contracts.stage import Run, Stage, main
@@ -61,11 +62,14 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": run.name,
         "params": run.params.values(),
-        "inputs": {
-            f"{kind}/{name}": content_hash(path)
-            for kind, folders in (("verified", verified), ("traces", traces))
-            for name, path in folders.items()
-        },
+        **made_of(
+            {
+                f"{kind}/{name}": path
+                for kind, folders in (("verified", verified), ("traces", traces))
+                for name, path in folders.items()
+            },
+            of_asked(run.params.values(), "judge"),
+        ),
         "scorer": dict(scoring.identity),
     }
     n_traces = sum(read_manifest(path)["rows"]["in"] for path in verified.values())

@@ -14,9 +14,10 @@ from datagen.backends.base import Environment, Sampling
 from datagen.backends.budget import Budget, BudgetParams, price_share
 from datagen.backends.forecast import Forecast
 from datagen.backends.ledger import Ledger, ledger_path
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Document, Rejection
 from datagen.contracts.stage import Run, Stage, load_method, main
@@ -83,7 +84,7 @@ def run(run: Run) -> dict[str, Any]:
                 "stage": run.name,
                 "method": config.method,
                 "params": run.params.values(),
-                "inputs": {"narratives": content_hash(run.inputs["narratives"])},
+                **made_of(run.inputs, of_asked(run.params.values(), "teacher")),
                 "made_with": method.identity(run.params[method.Config]),
                 "teacher": dict(teacher.identity),
             }

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import Sources, made_of, of_hub_dataset
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Document, Rejection
 from datagen.contracts.seeding import derive_seed
@@ -106,7 +107,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
-        "inputs": {"raw": content_hash(raw)} if raw else {},
+        **made_of({"raw": raw}, *_of_hub(run.params)),
         "tokenizer": {"model": config.tokenizer, "revision": counter.revision},
     }
     tally = _Tally(counter)
@@ -137,6 +138,11 @@ def run(run: Run) -> dict[str, Any]:
         "tokens": sum(one["tokens"] for one in figures.values()),
         "domains": figures,
     }
+
+
+def _of_hub(params: Parts) -> list[Sources]:
+    config = params[load_method("datagen.domains", params[Config].method).Config]
+    return [of_hub_dataset(one.dataset) for one in getattr(config, "sources", ())]
 
 
 class _Texts:

@@ -16,6 +16,7 @@ from datagen.backends.forecast import Forecast
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import BackendError, MissingError
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Message, Prompt, Rejection, Trace, content_id
 from datagen.contracts.stage import Run, Stage, load_method, main
@@ -98,7 +99,7 @@ def run(run: Run) -> dict[str, Any]:
             manifest = {
                 "stage": run.name,
                 "params": run.params.values(),
-                "inputs": {},
+                **made_of({}, of_asked(run.params.values(), "teacher")),
                 "teacher": dict(teacher.identity),
                 "template": turns.facts(),
             }

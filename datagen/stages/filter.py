@@ -8,9 +8,10 @@ whose detail names the cause. `datastill why ROW_ID` shows it.
 from collections.abc import Mapping
 from typing import Any
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.inputs import InputParams, open_rows
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.origin import with_origin
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Rejection
@@ -44,7 +45,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": name,
         "params": run.params.values(),
-        "inputs": {key: content_hash(path) for key, path in run.inputs.items()},
+        **made_of(run.inputs, of_asked(run.params.values(), "judge")),
     }
     manifest = with_origin(said, run.inputs["documents"])
     with DatasetWriter(run.out, rows.record, manifest) as writer, run.progress(len(rows), "rows") as bar:

@@ -18,6 +18,7 @@ from pydantic import Field
 from datagen.contracts.dataset import content_hash, iterate_parquet
 from datagen.contracts.errors import DataError, MissingError
 from datagen.contracts.home import home
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Rejection
 from datagen.contracts.stage import Run, Stage, locked, main
@@ -52,21 +53,21 @@ def run(run: Run) -> dict[str, Any]:
         raise MissingError(f"teacher signals need {error.name}: `pip install 'datastill[lm]'`") from None
     folder = run.inputs["distillkit"]
     config, files = _open(folder)
-    made_of = {
+    facts = {
         "stage": run.name,
         "method": "topk",
         "params": run.params.values(),
-        "inputs": {"distillkit": content_hash(folder)},
+        **made_of(run.inputs),
         "compression": config.model_dump(mode="json"),
         "tokenizer": {"sha256": hash_of_tokenizer(run.params[Config].model)},
     }
-    work = home() / "signals" / _work_key(made_of)
+    work = home() / "signals" / _work_key(facts)
     rows = _rows(files, config, run.name)
     n_shards, n_rows = 0, 0
     first: Rejection | None = None
     reasons: Counter[str] = Counter()
     with locked(work), run.progress(None, "sequences") as bar:
-        writer = TokenSignalsWriter(run.out, work, Layout(vocabulary=config.d, k=config.k), made_of)
+        writer = TokenSignalsWriter(run.out, work, Layout(vocabulary=config.d, k=config.k), facts)
         while shard := list(islice(rows, SHARD_ROWS)):
             if not writer.has_shard(n_shards):
                 writer.write_shard(n_shards, shard)

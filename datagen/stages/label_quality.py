@@ -22,9 +22,10 @@ from datagen.agreement.reviews import read_reviews
 from datagen.agreement.sheet import BYTE_ORDER_MARK, Choice, check_choices, row_code, write_page, write_table
 from datagen.backends.asking import Drawing, Generate, backend_configs, opened_backend
 from datagen.backends.models import resolve_model
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Example, Rejection
 from datagen.contracts.seeding import derive_seed
@@ -92,7 +93,7 @@ def run(run: Run) -> dict[str, Any]:
     manifest = {
         "stage": run.name,
         "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
+        **made_of(run.inputs, of_asked(run.params.values(), "judge")),
         "judges": identities,
         "taxonomy": read_taxonomy(config.taxonomy).revision if config.taxonomy else None,
     }

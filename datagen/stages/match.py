@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.inputs import InputParams
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Rejection
 from datagen.contracts.stage import Run, Stage, main
@@ -88,7 +89,7 @@ def run(run: Run) -> dict[str, Any]:
     manifest = {
         "stage": run.name,
         "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
+        **made_of(run.inputs, of_asked(run.params.values(), "judge")),
         "embedder": {"name": config.embedder, "revision": find_revision(config.embedder)},
         "thresholds": {measure: one.value for measure, one in thresholds.items()},
     }

@@ -22,9 +22,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from pydantic import Field, model_validator
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Parts, validate
 from datagen.contracts.records import Document, Rejection, from_row, to_row
 from datagen.contracts.seeding import derive_seed
@@ -116,7 +117,7 @@ def run(run: Run) -> dict[str, Any]:
     manifest = {
         "stage": run.name,
         "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in run.inputs.items()},
+        **made_of(run.inputs),
         "tokenizer": {"model": config.tokenizer, "revision": counter.revision},
     }
     rows = Rows(run.inputs["domains"], Document, run.name, config)

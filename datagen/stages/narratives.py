@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Document, Rejection
 from datagen.contracts.seeding import derive_seed
@@ -75,7 +76,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
-        "inputs": {"raw": content_hash(raw)},
+        **made_of({"raw": raw}),
     }
     n_words = 0
     with DatasetWriter(run.out, Document, manifest) as writer, run.progress(None, "narratives") as bar:

@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import join, made_of, of_hub_dataset
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection
 from datagen.contracts.stage import Run, Stage, load_method, main
@@ -31,17 +32,17 @@ def run(run: Run) -> dict[str, Any]:
     """Write a dataset of Prompts; a row that is no prompt is a rejection."""
     name = run.params[Config].method
     method = load_method("datagen.prompts", name)
-    raw = run.inputs.get("raw")
+    config, raw = run.params[method.Config], run.inputs.get("raw")
     manifest = {
         "stage": run.name,
         "method": name,
         "params": run.params.values(),
-        "inputs": {"raw": content_hash(raw)} if raw else {},
+        **made_of({"raw": raw}, parts={"raw": method.reads(config)} if hasattr(method, "reads") else None),
     }
     families: dict[str, int] = {}
     first: Rejection | None = None
     with DatasetWriter(run.out, Prompt, manifest) as writer, run.progress(None, "prompts") as bar:
-        for row in getattr(method, name)(run.params[method.Config], raw):
+        for row in getattr(method, name)(config, raw):
             writer.read()
             writer.put(row)
             if isinstance(row, Prompt):
@@ -49,6 +50,8 @@ def run(run: Run) -> dict[str, Any]:
             else:
                 first = first or row
             bar.advance()
+        if of_hub := [of_hub_dataset(one.dataset) for one in getattr(config, "sources", ())]:
+            writer.describe(licences=join(*of_hub))  # the cards came with the rows
         if first:
             _check_rejected(first, writer, run.params[Config].max_rejected_share)
     return {"rows": writer.rows, "rejected": dict(writer.reasons), "families": dict(sorted(families.items()))}

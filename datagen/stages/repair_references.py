@@ -22,6 +22,7 @@ from datagen.contracts.cluster import n_workers
 from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, read_manifest
 from datagen.contracts.errors import DataError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Repair, content_id
 from datagen.contracts.stage import Run, Stage, main
@@ -80,8 +81,10 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": run.name,
         "params": run.params.values(),
-        "inputs": {name: content_hash(run.inputs[name]) for name in ("prompts", "second") if name in run.inputs}
-        | {f"teachers/{name}": content_hash(path) for name, path in teachers.items()},
+        **made_of(
+            {name: run.inputs[name] for name in ("prompts", "second") if name in run.inputs}
+            | {f"teachers/{name}": path for name, path in teachers.items()}
+        ),
         "second_source": second.name,
     }
     cases = Counter(dict.fromkeys(CASES, 0))

@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import Any
 
 from datagen.comparison.teachers import find_teachers, is_judged
-from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, read_manifest
+from datagen.contracts.dataset import DatasetWriter, is_dataset, read_manifest
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import made_of
 from datagen.contracts.origin import is_stopped, read_origin
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import PromptScores, Rejection, Trace, Verdict
@@ -53,7 +54,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": name,
         "params": run.params.values(),
-        "inputs": {f"verified/{teacher}".rstrip("/"): content_hash(path) for teacher, path in datasets.items()},
+        **made_of({f"verified/{teacher}".rstrip("/"): path for teacher, path in datasets.items()}),
     }
     if origins.get(""):
         manifest["origin"] = origins[""]

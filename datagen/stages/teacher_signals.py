@@ -21,6 +21,7 @@ from datagen.contracts.dataset import content_hash
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Rejection, Trace
 from datagen.contracts.stage import Run, Stage, load_method, locked, main
@@ -95,20 +96,20 @@ def run(run: Run) -> dict[str, Any]:
         )
 
     params = run.params.values()
-    made_of = {
+    facts = {
         "stage": run.name,
         "method": config.method,
         "params": params,
-        "inputs": {"traces": content_hash(traces)},
+        **made_of(run.inputs, of_asked(run.params.values(), "teacher")),
         "teacher": dict(teacher.identity),
         "tokenizer": {"sha256": tokenizer_hash(teacher.tokenizer)},
     }
     start, n_found = time.monotonic(), 0
-    work = home() / "signals" / _work_key(made_of, module)
+    work = home() / "signals" / _work_key(facts, module)
     with locked(work), run.progress(len(rows), "traces") as bar:
         if source is _ledger:  # reading costs little, and the ledger may hold other answers by now
             shutil.rmtree(work, ignore_errors=True)
-        writer = TokenSignalsWriter(run.out, work, layout, made_of)
+        writer = TokenSignalsWriter(run.out, work, layout, facts)
         n_shards, unusable = 0, list[Rejection]()
         for n_shards, shard in enumerate(_shards(rows, SHARD_ROWS), start=1):
             if writer.has_shard(n_shards - 1):

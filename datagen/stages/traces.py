@@ -12,9 +12,10 @@ from datagen.backends.base import Environment, Sampling, TextBackend
 from datagen.backends.budget import Budget, BudgetParams, price_share
 from datagen.backends.forecast import Forecast
 from datagen.backends.ledger import Ledger, ledger_path
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import BackendError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Trace
 from datagen.contracts.stage import Run, Stage, load_method, main
@@ -79,7 +80,7 @@ def run(run: Run) -> dict[str, Any]:
                 "stage": run.name,
                 "method": config.method,
                 "params": run.params.values(),
-                "inputs": {"prompts": content_hash(run.inputs["prompts"])},
+                **made_of(run.inputs, of_asked(run.params.values(), "teacher")),
                 "teacher": dict(teacher.identity),
             }
             _forecast(run, environment, teacher, (row for row in rows if isinstance(row, Prompt)))

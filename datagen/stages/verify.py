@@ -23,9 +23,10 @@ from pydantic import Field
 
 from datagen.backends.budget import Bill
 from datagen.contracts.cluster import is_named
-from datagen.contracts.dataset import DatasetWriter, content_hash, is_dataset, iterate, read_manifest
+from datagen.contracts.dataset import DatasetWriter, is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of, of_asked
 from datagen.contracts.origin import is_stopped, read_origin, with_origin
 from datagen.contracts.params import Parts, validate
 from datagen.contracts.records import BAD_ANSWERS, Rejection, Trace, Verdict
@@ -74,7 +75,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
-        "inputs": {"traces": content_hash(run.inputs["traces"])},
+        **made_of(run.inputs, of_asked(run.params.values(), "judge")),
     }
     tables = {"verdicts": Verdict, "rejected": Trace}
     tally = _Tally()

@@ -20,6 +20,7 @@ from datagen.backends.ledger import Ledger, ledger_path
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import made_of
 from datagen.contracts.records import Prompt, Trace
 from datagen.contracts.stage import Progress, Run, Stage, main
 from datagen.verify import by_row
@@ -60,7 +61,7 @@ def run(run: Run) -> dict[str, Any]:
         manifest = {
             "stage": run.name,
             "params": run.params.values(),
-            "inputs": facts["inputs"],
+            **made_of({name: path for name, path in run.inputs.items() if name != "run_metrics"}),
             "models": facts["models"],
             "figures": stated,
         }

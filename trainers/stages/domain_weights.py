@@ -20,6 +20,7 @@ from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import ParamsError
 from datagen.contracts.launch import n_processes
+from datagen.contracts.licences import made_of
 from datagen.contracts.stage import Run, Stage, main
 from trainers import lm_students
 from trainers.domain_proxies import Config, Proxies, Proxy, learn, n_proxies, open_bench, parse, plot_rows
@@ -93,7 +94,7 @@ def run(run: Run) -> dict[str, Any]:
         manifest = {
             "stage": run.name,
             "params": run.params.values(),
-            "inputs": facts["inputs"],
+            **made_of({name: path for name, path in run.inputs.items() if name != "run_metrics"}),
             "models": facts["models"],
             "figures": figures,
         }

@@ -21,9 +21,10 @@ from datagen.backends.transformers_models import (
     template_message,
     tokenizer_hash,
 )
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError, MissingError
 from datagen.contracts.inputs import InputParams, open_rows
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Prompt, Rejection, Trace
 from datagen.contracts.seeding import derive_seed
@@ -187,7 +188,7 @@ def _manifest(run: Run, found: Mapping[str, Model], metrics: Mapping[str, Any]) 
     return {
         "stage": run.name,
         "params": run.params.values(),
-        "inputs": {"data": content_hash(run.inputs["data"])},
+        **made_of({"data": run.inputs["data"]}),
         "models": {name: {"name": model.name, "revision": model.revision} for name, model in found.items()},
         "figures": metrics,
     }

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Example, Label, Prediction, Rejection
 from datagen.contracts.stage import Run, Stage, main
@@ -76,7 +77,7 @@ def run(run: Run) -> dict[str, Any]:
     manifest = {
         "stage": run.name,
         "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
+        **made_of(run.inputs),
         "figures": metrics,
     }
     says: list[list[float]] = found.tolist()

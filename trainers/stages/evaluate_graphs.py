@@ -16,6 +16,7 @@ from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import made_of
 from datagen.contracts.stage import Run, Stage, main
 from trainers.graph_protocol import Config, GraphStudentScore, parse, scores
 from trainers.graph_steps import Network, Steps, check_geometric
@@ -102,7 +103,7 @@ def run(run: Run) -> dict[str, Any]:
         manifest = {
             "stage": run.name,
             "params": run.params.values(),
-            "inputs": facts["inputs"],
+            **made_of({name: path for name, path in run.inputs.items() if name != "run_metrics"}),
             "classes": list(train.classes),
             "seeds_of_condensing": SEEDS_OF_CONDENSING,
             "figures": stated,

@@ -15,6 +15,7 @@ from datagen.backends.transformers_models import device_type
 from datagen.contracts.checkpoint import Checkpoints, checkpoint_key
 from datagen.contracts.dataset import DatasetWriter, read_manifest
 from datagen.contracts.errors import DataError
+from datagen.contracts.licences import made_of
 from datagen.contracts.stage import Run, Stage, main
 from trainers.image_protocol import Config, StudentScore, check_nets, parse, scores
 from trainers.image_steps import Steps
@@ -84,7 +85,7 @@ def run(run: Run) -> dict[str, Any]:
         manifest = {
             "stage": run.name,
             "params": run.params.values(),
-            "inputs": facts["inputs"],
+            **made_of({name: path for name, path in run.inputs.items() if name != "run_metrics"}),
             "classes": list(train.classes),
             "seeds_of_condensing": SEEDS_OF_CONDENSING,
             "figures": stated,

@@ -23,9 +23,10 @@ from datagen.backends import local
 from datagen.backends.base import Sampling, TextBackend
 from datagen.backends.ledger import Ledger, ledger_path
 from datagen.backends.transformers_models import device_type
-from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.contracts.inputs import InputParams, open_rows
+from datagen.contracts.licences import made_of
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Document, Prompt, Rejection, Trace, Verdict
 from datagen.contracts.stage import Run, Stage, load_method, main
@@ -112,7 +113,7 @@ def run(run: Run) -> dict[str, Any]:
         "stage": run.name,
         "method": config.method,
         "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
+        **made_of(run.inputs),
         "models": identities,
         "figures": metrics,
     }

