@@ -216,7 +216,7 @@ def _plain(kind: "pa.DataType") -> "pa.DataType":
 
 def _copy_others(path: Path, to: Path, folder: str) -> list[str]:
     """The manifest, and files that hold no table."""
-    names = [MANIFEST, *(name for name in read_manifest(path)["files"] if not name.endswith(".parquet"))]
+    names = [MANIFEST, *(name for name in read_manifest(path).get("files", {}) if not name.endswith(".parquet"))]
     return copy_clean(path, to, {name: f"{folder}/{name}" for name in names})
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from datagen.contracts.errors import DataError
 
-_PATH = re.compile(r"(?:file://)?(?:/|~[^/\s]*/|\.\./|[A-Za-z]:\\)[^\n]*")
+_PATH = re.compile(r"(?:file://)?(?:/(?=.*/)|~[^/\s]*/|\.\./|[A-Za-z]:\\).+")
 _TEXT = frozenset({".json", ".jsonl", ".md", ".html", ".csv", ".txt", ".jinja", ".yaml", ".svg"})
 _AS_IT_IS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json"})  # tokens
 _WEIGHTS = frozenset({".safetensors"})
@@ -21,7 +21,7 @@ _LEAST_NAME = 5  # letters of a host's name: shorter ones are words too
 def without_places(value: Any) -> Any:  # JSON of any shape
     """The same JSON value, where a text that is a path from the root, from a home or upwards is its last part alone."""
     if isinstance(value, str):
-        return Path(value.replace("\\", "/")).name if _PATH.fullmatch(value) and "/" in value[1:] else value
+        return Path(value.replace("\\", "/")).name if _PATH.fullmatch(value) else value
     if isinstance(value, list):
         return [without_places(one) for one in cast(list[Any], value)]
     if isinstance(value, Mapping):

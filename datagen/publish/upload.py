@@ -12,6 +12,7 @@ Source: the calls are those of https://huggingface.co/docs/huggingface_hub/guide
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -168,7 +169,7 @@ def _api() -> Any:  # HfApi's methods have types of unknown parts
         raise MissingError("no token of the Hub: set HF_TOKEN, or run `hf auth login`; --dry-run needs none")
     if not sys.stderr.isatty():
         huggingface_hub.utils.disable_progress_bars()
-    return huggingface_hub.HfApi(endpoint=_host(), library_name="datastill")
+    return huggingface_hub.HfApi(endpoint=endpoint(), library_name="datastill")
 
 
 def _files(api: Any, repo: str, kind: Kind, revision: str) -> dict[str, str]:
@@ -216,15 +217,15 @@ def _explained(repo: str) -> Generator[None]:
                 raise _refusal(repo, cause) from None
             if type(cause).__module__.partition(".")[0] in ("httpx", "httpx2"):  # either, by the library's version
                 raise HubError(
-                    f"{repo}: the connection to {_host()} failed ({type(cause).__name__}: {cause}); run this again: "
+                    f"{repo}: the connection to {endpoint()} failed ({type(cause).__name__}: {cause}); run this again: "
                     "what the Hub has is not sent again"
                 ) from None
-            if _is_xet(cause):
-                raise HubError(
-                    f"{repo}: the Hub's Xet storage did not take the files ({cause}); set HF_HUB_DISABLE_XET=1 to send "
-                    "them by plain HTTP"
-                ) from None
             cause = cause.__cause__ or cause.__context__
+        if isinstance(error, OSError | RuntimeError) and _sends_by_xet():  # it raises Python's own errors
+            raise HubError(
+                f"{repo}: the Hub's Xet storage failed ({error}); run this again, or set HF_HUB_DISABLE_XET=1 to send "
+                "files by plain HTTP"
+            ) from None
         raise
 
 
@@ -234,14 +235,17 @@ def _refusal(repo: str, error: Any) -> HubError:
     after = error.response.headers.get("Retry-After")
     wait = f" (in {after} s)" if after else ""
     remedy = _REMEDIES.get(status, _LATER if status >= 500 else "see what it says")
-    return HubError(f"{repo}: {_host()} answers {status}{wait}: {' '.join(says.split())}; {remedy}")
+    return HubError(f"{repo}: {endpoint()} answers {status}{wait}: {' '.join(says.split())}; {remedy}")
 
 
-def _is_xet(error: BaseException) -> bool:
-    return "xet" in f"{type(error).__module__} {type(error).__name__} {error}".lower()
-
-
-def _host() -> str:
+def _sends_by_xet() -> bool:
     from huggingface_hub import constants
 
-    return os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    return not constants.HF_HUB_DISABLE_XET and importlib.util.find_spec("hf_xet") is not None
+
+
+def endpoint() -> str:
+    """The Hub's address, without a slash at its end."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")

@@ -31,7 +31,7 @@ def lay_out_student(path: Path, to: Path) -> Layout:
     Raises:
         DataError: a file that the manifest names is missing.
     """
-    names = ["manifest.json", *read_manifest(path)["files"]]
+    names = ["manifest.json", *read_manifest(path).get("files", {})]
     targets = {name: f"datastill/{name}" if name in _BESIDE else name for name in names}
     others = copy_clean(path, to, targets)
     return Layout(

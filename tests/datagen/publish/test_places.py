@@ -1,0 +1,66 @@
+"""Places of this machine; oracle: paths written out by hand."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from datagen.contracts.errors import DataError
+from datagen.publish.places import check_places, cleaned, copy_clean, without_places
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("/home/ann/models/tiny", "tiny"),
+        ("~/models/tiny/", "tiny"),
+        ("~ann/tiny", "tiny"),
+        ("../ann/tiny", "tiny"),
+        ("C:\\Users\\ann\\tiny", "tiny"),
+        ("file:///home/ann/tiny", "tiny"),
+        ({"a": ["/srv/x", {"b": "/srv/y"}], "/srv/key": 3}, {"a": ["x", {"b": "y"}], "/srv/key": 3}),
+    ],
+)
+def test_a_path_becomes_its_last_part(value: object, wanted: object):
+    assert without_places(value) == wanted
+
+
+@pytest.mark.parametrize("value", ["data/raw/gsm8k", "a / b", "/", "</think>", "https://x.org/y", "~", "1/2", 7, None])
+def test_other_texts_stay(value: object):
+    assert without_places(value) == value
+
+
+def test_tokens_are_no_paths(tmp_path: Path):
+    for name in ("tokenizer.json", "config.json"):
+        (tmp_path / name).write_text('{"added": "/usr/bin/token"}')
+    assert cleaned(tmp_path / "tokenizer.json") is None
+    assert cleaned(tmp_path / "config.json") == b'{\n  "added": "token"\n}\n'
+    (tmp_path / "plain.json").write_text('{"added":"token"}')
+    assert cleaned(tmp_path / "plain.json") is None  # byte for byte as it was
+
+
+def test_weights_are_linked_and_what_is_missing_is_said(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    copy_clean(tmp_path, tmp_path / "to", {"model.safetensors": "model.safetensors"})
+    assert os.path.samefile(tmp_path / "model.safetensors", tmp_path / "to" / "model.safetensors")
+    with pytest.raises(DataError, match=r"loss\.json: is missing, though the manifest names it; run the stage again"):
+        copy_clean(tmp_path, tmp_path / "to", {"loss.json": "loss.json"})
+
+
+def test_a_page_that_names_this_machine_is_refused(tmp_path: Path):
+    (folder := tmp_path / "folder").mkdir()
+    data = tmp_path / "data"
+    for text, named in (
+        (f"made of {data}/part", str(data)),
+        (f"in {Path.home()}/models", f"{Path.home()}/"),
+        (f"ran in {Path.cwd()}", str(Path.cwd())),
+        (f"on {socket.gethostname()}.", socket.gethostname()),
+    ):
+        (folder / "examples.md").write_text(f"# Examples\n{text}\n")
+        if len(named) >= 5:
+            with pytest.raises(DataError, match=r"examples\.md:2: names a place on this machine") as caught:
+                check_places(folder, {"train": data})
+            assert named in str(caught.value)
+    (folder / "examples.md").write_text("made of data/verified, at /usr/bin\n")
+    check_places(folder, {"train": data})
