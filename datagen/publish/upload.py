@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datagen.contracts.errors import DatastillError, MissingError, ParamsError
 from datagen.publish.layout import Kind, Layout, Uploaded
@@ -29,6 +29,7 @@ from datagen.publish.layout import Kind, Layout, Uploaded
 _REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _OURS = {"dataset": re.compile(r"(data|tables|datastill)/.*"), "model": re.compile(r"datastill/.*|[^/]*\.safetensors")}
 _LAYOUT = "datastill/layout.json"
+_CROISSANT = "croissant.json"
 _AT_ONCE = 64  # large files a request asks about: what a cut connection repeats is the files under way, no more
 _REMEDIES = {
     401: "the Hub does not know the token; set HF_TOKEN to a valid one, or run `hf auth login`",
@@ -57,6 +58,7 @@ class Remote:
         files: of the newest commit, by name: SHA-256 of a large file, `git:` and git's hash of a small one.
         tags: name to commit.
         layout: what an earlier push says of its files; empty where there was none.
+        published: date of the first push, where Croissant's metadata there says it.
         private: whether only those who may can see it.
     """
 
@@ -64,6 +66,7 @@ class Remote:
     files: Mapping[str, str]
     tags: Mapping[str, str]
     layout: Mapping[str, object]
+    published: str | None
     private: bool
 
 
@@ -78,21 +81,20 @@ def look(repo: str, kind: Kind) -> Remote:
     if not _REPO.fullmatch(repo):
         raise ParamsError(f"--repo {repo}: name it ORG/NAME, of letters, digits, `-`, `_` and `.`")
     api = _api()
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     with _explained(repo):
         try:
             info = api.repo_info(repo, repo_type=kind)
         except RepositoryNotFoundError:
-            return Remote(head=None, files={}, tags={}, layout={}, private=True)
+            return Remote(head=None, files={}, tags={}, layout={}, published=None, private=True)
         tags = {one.name: one.target_commit for one in api.list_repo_refs(repo, repo_type=kind).tags}
         files = _files(api, repo, kind, info.sha)
-        layout: Mapping[str, object] = {}
-        if _LAYOUT in files:
-            with contextlib.suppress(EntryNotFoundError, ValueError), tempfile.TemporaryDirectory() as folder:
-                found = api.hf_hub_download(repo, _LAYOUT, repo_type=kind, revision=info.sha, local_dir=folder)
-                layout = json.loads(Path(found).read_text(encoding="utf-8"))
-        return Remote(head=info.sha, files=files, tags=tags, layout=layout, private=bool(info.private))
+        layout = _read_json(api, repo, kind, info.sha, _LAYOUT) if _LAYOUT in files else {}
+        croissant = _read_json(api, repo, kind, info.sha, _CROISSANT) if _CROISSANT in files else {}
+        published = str(croissant["datePublished"]) if "datePublished" in croissant else None
+        private = bool(info.private)
+        return Remote(head=info.sha, files=files, tags=tags, layout=layout, published=published, private=private)
 
 
 def push(layout: Layout, repo: str, remote: Remote, *, public: bool = False) -> Uploaded:
@@ -176,6 +178,17 @@ def _files(api: Any, repo: str, kind: Kind, revision: str) -> dict[str, str]:
     """What a revision holds, as Remote has it."""
     tree = api.list_repo_tree(repo, repo_type=kind, revision=revision, recursive=True)
     return {one.path: one.lfs.sha256 if one.lfs else f"git:{one.blob_id}" for one in tree if hasattr(one, "blob_id")}
+
+
+def _read_json(api: Any, repo: str, kind: Kind, revision: str, name: str) -> dict[str, object]:
+    """An object of JSON in a repository; empty where the file is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(api.hf_hub_download(repo, name, repo_type=kind, revision=revision, local_dir=folder))
+        try:
+            content = json.loads(found.read_text(encoding="utf-8"))
+        except ValueError:
+            return {}
+    return cast(dict[str, object], content) if isinstance(content, dict) else {}
 
 
 def _changed(files: Mapping[str, Path], there: Mapping[str, str]) -> list[str]:
