@@ -1,0 +1,126 @@
+"""What licences add up to, against what Creative Commons, the FSF and the models' terms say of each pair."""
+
+from pathlib import Path
+
+import pytest
+
+from datagen.contracts.dataset import DatasetWriter
+from datagen.contracts.errors import ParamsError
+from datagen.contracts.licences import join, source
+from datagen.contracts.records import Document
+from datagen.publish.licences import RULES, Resolved, resolve
+
+
+def _dataset(out: Path, *licences: str, kind: str = "data") -> Path:
+    made = join(*(source(f"source {i}", kind, licence) for i, licence in enumerate(licences)))  # type: ignore[arg-type]
+    with DatasetWriter(out, Document, {"stage": "domains", "licences": made}):
+        pass
+    return out
+
+
+def _resolve(folder: Path, *licences: str) -> Resolved:
+    return resolve(_dataset(folder / "data", *licences), stated={})
+
+
+@pytest.mark.parametrize(
+    ("licences", "expected"),
+    [
+        (["public-domain", "cc0-1.0"], "cc0-1.0"),
+        (["public-domain", "mit"], "mit"),
+        (["mit", "apache-2.0", "bsd-3-clause"], "apache-2.0"),
+        (["apache-2.0", "cc-by-4.0", "psf-2.0", "cc0-1.0"], "cc-by-4.0"),
+        (["cc-by-3.0", "cc-by-4.0"], "cc-by-4.0"),
+        (["cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"], "cc-by-sa-4.0"),  # a later version
+        (["cc-by-sa-4.0", "gpl-3.0"], "gpl-3.0"),  # one way, says Creative Commons' list of compatible licences
+        (["apache-2.0", "gpl-3.0"], "gpl-3.0"),  # the FSF's list
+        (["lgpl-2.1", "gpl-2.0", "cc-by-4.0"], "gpl-2.0"),
+        (["gpl-3.0", "agpl-3.0"], "agpl-3.0"),
+        (["cc-by-nc-4.0", "cc-by-4.0", "mit"], "cc-by-nc-4.0"),
+        (["cc-by-nc-4.0", "cc-by-nc-sa-3.0"], "cc-by-nc-sa-4.0"),
+        (["gemma", "apache-2.0", "cc-by-4.0"], "gemma"),
+        (["llama3.1", "public-domain"], "llama3.1"),
+        (["odbl", "mit"], "odbl"),
+    ],
+)
+def test_the_most_demanding_licence_that_takes_all(tmp_path: Path, licences: list[str], expected: str):
+    found = _resolve(tmp_path, *licences)
+    assert (found.licence, found.name, found.url, found.refused) == (expected, expected, RULES[expected].url, None)
+    assert _resolve(tmp_path, *reversed(licences)).licence == expected
+
+
+@pytest.mark.parametrize(
+    ("licences", "name"),
+    [
+        (["psf-2.0", "mit"], "psf-2.0"),
+        (["gemma", "llama3.1"], "gemma and llama3.1"),
+        (["gemma", "cc-by-nc-4.0", "mit"], "gemma and cc-by-nc-4.0"),
+    ],
+)
+def test_what_the_hub_s_list_lacks_is_other_with_its_name(tmp_path: Path, licences: list[str], name: str):
+    found = _resolve(tmp_path, *licences)
+    assert (found.licence, found.name) == ("other", name)
+
+
+@pytest.mark.parametrize(
+    "licences",
+    [
+        ["cc-by-sa-4.0", "cc-by-nc-4.0"], ["cc-by-sa-4.0", "gemma"], ["gpl-2.0", "apache-2.0"], ["gpl-2.0", "gpl-3.0"],
+        ["gpl-3.0", "cc-by-nc-4.0"], ["odbl", "cc-by-sa-4.0"], ["cc-by-sa-3.0", "gpl-3.0"], ["gpl-3.0", "llama3.1"],
+    ],
+)  # fmt: skip
+def test_pairs_that_exclude_each_other_are_refused_by_name(tmp_path: Path, licences: list[str]):
+    found = _resolve(tmp_path, "mit", *licences)
+    assert found.licence is None and found.refused
+    assert all(licence in found.refused for licence in licences) and "publish them apart" in found.refused
+
+
+def test_no_derivatives_are_refused(tmp_path: Path):
+    found = _resolve(tmp_path, "mit", "cc-by-nd-4.0")
+    assert found.licence is None and "'source 1' is under cc-by-nd-4.0" in str(found.refused)
+
+
+def test_unknown_blocks_until_it_is_stated(tmp_path: Path):
+    data = _dataset(tmp_path / "data", "mit", "")
+    found = resolve(data, stated={})
+    assert found.licence is None and "--licence-of 'source 1'=ID" in str(found.refused)
+    found = resolve(data, stated={"source 1": "CC BY 4.0"})
+    assert found.licence == "cc-by-4.0" and [one.stated for one in found.sources] == [False, True]
+
+
+def test_a_licence_without_a_rule_is_refused_with_its_name(tmp_path: Path):
+    found = _resolve(tmp_path, "our-own-terms")
+    assert found.licence is None and "'our-own-terms'" in str(found.refused)
+
+
+def test_a_judge_and_what_is_compared_bind_nothing(tmp_path: Path):
+    data = tmp_path / "data"
+    made = source("a", "data", "mit") | source("b", "judge", "") | source("c", "compared", "cc-by-nd-4.0")
+    with DatasetWriter(data, Document, {"licences": made}):
+        pass
+    found = resolve(data, stated={})
+    assert found.licence == "mit" and {one.name for one in found.sources} == {"a", "b", "c"}
+
+
+def test_a_dataset_that_names_no_source_is_refused(tmp_path: Path):
+    with DatasetWriter(tmp_path / "data", Document, {}):
+        pass
+    assert resolve(tmp_path / "data", stated={}).licence is None
+    assert resolve(tmp_path / "data", stated={"rows": "mit"}).licence == "mit"
+
+
+def test_the_parts_of_a_dataset_count_together(tmp_path: Path):
+    first = _dataset(tmp_path / "train", "mit")
+    with DatasetWriter(tmp_path / "test", Document, {"licences": source("other", "data", "cc-by-nc-4.0")}):
+        pass
+    assert resolve(first, tmp_path / "test", stated={}).licence == "cc-by-nc-4.0"
+
+
+def test_a_stated_source_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(ParamsError, match=r"--licence-of mine: no such source; there are source 0"):
+        resolve(_dataset(tmp_path / "data", "mit"), stated={"mine": "mit"})
+
+
+def test_every_rule_has_a_source_and_leads_to_licences_that_have_one():
+    for name, rule in RULES.items():
+        assert rule.says and rule.url.startswith("http"), name
+        assert {*rule.into, *rule.not_into} <= RULES.keys(), name
