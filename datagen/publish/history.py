@@ -72,6 +72,7 @@ class Step:
         rejected: reason to rows.
         manifest: all that the stage said.
         command: words of DVC's command; empty where DVC did not run it.
+        dvc_stage: its name there.
         modules: of the methods that ran.
         models: that it used.
         judged: by each verifier, where it kept their verdicts.
@@ -89,6 +90,7 @@ class Step:
     rejected: Mapping[str, int]
     manifest: Mapping[str, Any]
     command: Sequence[str]
+    dvc_stage: str
     modules: Sequence[str]
     models: Sequence[Model]
     judged: Sequence[Judged]
@@ -147,16 +149,17 @@ class History:
     @property
     def is_synthetic(self) -> bool:
         """Whether a model wrote rows of it, or training made them."""
-        return any(step.writes_rows for step in self._behind_rows())
+        return any(step.writes_rows for step in self.behind_rows)
 
     @property
     def extracted_from(self) -> Model | None:
         """The model whose own training data the rows may be, where it was asked for that."""
-        found = [one for step in self._behind_rows() if step.stage == "extract" for one in step.models]
+        found = [one for step in self.behind_rows if step.stage == "extract" for one in step.models]
         return next((one for one in found if one.role == "teacher"), None)
 
-    def _behind_rows(self) -> list[Step]:
-        """Steps whose rows the published ones are: not those that only trained a model."""
+    @property
+    def behind_rows(self) -> list[Step]:
+        """Steps whose rows became the published ones, in no order: not those that a model was only trained on."""
         steps = {step.path: step for step in self.steps}
         waiting, seen = list(self.published), dict[str, Step]()
         while waiting:
@@ -185,9 +188,7 @@ def read_history(*paths: Path) -> History:
     while waiting:
         one = waiting.pop()
         if one not in parents:
-            parents[one] = {
-                name: by_hash[hash] for name, hash in _origins(one).items() if by_hash.get(hash, one) != one
-            }
+            parents[one] = _found(one, by_hash)
             waiting += parents[one].values()
     order = TopologicalSorter({one: list(of.values()) for one, of in parents.items()}).static_order()
     lock = _read_lock(root)
@@ -204,7 +205,7 @@ def read_history(*paths: Path) -> History:
         root=root,
         steps=steps,
         published=[_name(one, root) for one in published],
-        evaluations=[_read_step(one, {}, root, lock) for one in evaluating],
+        evaluations=[_read_step(one, _found(one, by_hash), root, lock) for one in evaluating],
         papers=papers_of(module for step in steps for module in step.modules),
     )
 
@@ -227,6 +228,12 @@ def _origins(directory: Path) -> dict[str, str]:
     return asked | input_hashes(manifest)
 
 
+def _found(directory: Path, by_hash: Mapping[str, Path]) -> dict[str, Path]:
+    """Argument to the directory that it is, of those that are here."""
+    found = {name: by_hash.get(hash, directory) for name, hash in _origins(directory).items()}
+    return {name: one for name, one in found.items() if one != directory}
+
+
 def _models(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Role and identity of each model that a manifest names."""
     found = [(role, one) for key, role in _ROLES.items() if isinstance(one := manifest.get(key), dict)]
@@ -241,7 +248,9 @@ def _read_step(directory: Path, parents: Mapping[str, Path], root: Path, lock: M
     stage = manifest.get("stage", "")
     judged = _count_verdicts(directory / "verdicts.parquet")
     path = _name(directory, root)
-    locked = next((one for one in lock.values() if path in (out["path"] for out in one.get("outs", ()))), {})
+    wrote = [name for name, one in lock.items() if path in (out["path"] for out in one.get("outs", ()))]
+    dvc_stage = next(iter(wrote), "")
+    locked = lock.get(dvc_stage, {})
     return Step(
         path=path,
         stage=stage,
@@ -253,6 +262,7 @@ def _read_step(directory: Path, parents: Mapping[str, Path], root: Path, lock: M
         rejected=said.rejected,
         manifest=manifest,
         command=shlex.split(locked.get("cmd", "")),
+        dvc_stage=dvc_stage,
         modules=modules_of(stage, params, (one.method for one in judged)),
         models=[
             Model(
@@ -285,8 +295,17 @@ def _count_tokens(parts: list[Path]) -> tuple[int, int] | None:
 
 
 def _read_lock(root: Path) -> dict[str, Any]:
-    lock = root / "dvc.lock"
-    return yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {}) if lock.is_file() else {}
+    """What DVC ran, without stages that are gone from dvc.yaml."""
+    lock, file = root / "dvc.lock", root / "dvc.yaml"
+    if not (lock.is_file() and file.is_file()):
+        return {}
+    ran: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages") or {}
+    defined: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")).get("stages") or {}
+    several = {name for name, one in defined.items() if {"foreach", "matrix"} & one.keys()}
+    bases = {name: name.partition("@")[0] for name in ran}
+    return {
+        name: one for name, one in ran.items() if bases[name] in defined and ("@" in name) == (bases[name] in several)
+    }
 
 
 def _read_run(root: Path, locked: Mapping[str, Any]) -> dict[str, Any]:

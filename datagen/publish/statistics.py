@@ -29,7 +29,7 @@ class Column:
         size: what `low`, `mean` and `high` are of: value, characters, elements or bytes; empty where there are none.
         low, mean, high: over the rows that have a value; None where none has.
         n_distinct: different values of a plain column; above 100,000 rows about so many (HyperLogLog).
-        values: value to rows, the most frequent first, where there are at most `MAX_VALUES`.
+        values: value to rows, the most frequent first, where there are at most `MAX_VALUES`, and two rows to a value.
     """
 
     name: str
@@ -62,7 +62,7 @@ def count_columns(files: Sequence[Path]) -> list[Column]:
     """Every column of the rows in `files`, which have one schema; memory does not grow with the rows."""
     frame = pl.scan_parquet(list(files))
     schema = frame.collect_schema()
-    is_exact = frame.select(pl.len()).collect(engine="streaming").item() <= MAX_EXACT
+    n_rows: int = frame.select(pl.len()).collect(engine="streaming").item()
     figures: list[pl.Expr] = []
     for name, dtype in schema.items():
         column, size = pl.col(name), _measure(name, dtype)[1]
@@ -76,7 +76,7 @@ def count_columns(files: Sequence[Path]) -> list[Column]:
             ]
         if not dtype.is_nested() and dtype != pl.Binary:
             present = column.drop_nulls()
-            distinct = present.n_unique() if is_exact else present.approx_n_unique()
+            distinct = present.n_unique() if n_rows <= MAX_EXACT else present.approx_n_unique()
             figures.append(distinct.alias(f"{name} distinct"))
     counted = frame.select(figures).collect(engine="streaming").row(0, named=True) if figures else {}
     return [
@@ -89,7 +89,7 @@ def count_columns(files: Sequence[Path]) -> list[Column]:
             mean=counted.get(f"{name} mean"),
             high=counted.get(f"{name} high"),
             n_distinct=(n := counted.get(f"{name} distinct")),
-            values=_count_values(frame, name, dtype) if n is not None and n <= MAX_VALUES else {},
+            values=_count_values(frame, name, dtype) if n is not None and n <= min(MAX_VALUES, n_rows // 2) else {},
         )
         for name, dtype in schema.items()
     ]
