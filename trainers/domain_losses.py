@@ -86,7 +86,7 @@ def losses_of_reference(
 
     from trainers.language_models import StudentModel
 
-    kept = folder / KEPT
+    kept = folder / "reference_losses.json"
     if kept.exists():
         said = json.loads(kept.read_text())
         return np.array([said[domain] for domain in rows])
@@ -104,11 +104,3 @@ def losses_of_reference(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(kept, dict(zip(rows, found.tolist(), strict=True)))
     return found
-
-
-KEPT = "reference_losses.json"  # in the folder of checkpoints
-
-
-def forget_reference(folder: Path) -> None:
-    """Remove what `folder` keeps of a reference, for the training is done."""
-    (folder / KEPT).unlink(missing_ok=True)

@@ -152,7 +152,6 @@ def fit(
     import torch
     from accelerate import PartialState
 
-    from trainers.domain_losses import forget_reference
     from trainers.teachers._models import context_of
 
     params = parse(section)
@@ -201,7 +200,6 @@ def fit(
         **({"mixture": mix.figures()} if mix else {}),
     }
     if state.is_main_process:
-        forget_reference(Path(checkpoints))
         inputs = {
             "data": data, "signals": signals, "validation": validation, "heldout": heldout, "weights": weights,
         }  # fmt: skip

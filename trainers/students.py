@@ -54,11 +54,11 @@ def check_before_training(run: Run, *, needs_cuda: bool = False) -> None:
             raise DataError(f"{path}: no such file or dataset directory")
 
 
-def facts_of_several(run: Run, models: Iterable[str]) -> dict[str, Any]:
+def facts_of_several(run: Run, params: Mapping[str, Any], models: Iterable[str]) -> dict[str, Any]:
     """What the checkpoints of a stage that trains several language models depend on; `models` are all that it reads."""
     return {
         "stage": run.name,
-        "section": run.params.values(),
+        "section": params,
         "inputs": {name: content_hash(path) for name, path in sorted(run.inputs.items())},
         "models": {name: resolve_model(name).revision for name in sorted(models)},
         "code": code_hash(*(_CODE / package for package in PACKAGES)),

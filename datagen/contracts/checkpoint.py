@@ -23,6 +23,7 @@ from datagen.contracts.home import home
 from datagen.contracts.locks import held
 
 DEFAULT_INTERVAL_S = 120.0
+LOCK = "lock"
 
 
 def interval_s() -> float:
@@ -74,7 +75,7 @@ class Checkpoints:
         """
         folder = home() / "checkpoints" / key
         folder.mkdir(parents=True, exist_ok=True)
-        with held((folder / "lock").open("a+"), "the same training runs in"):
+        with held((folder / LOCK).open("a+"), "the same training runs in"):
             yield cls(folder)
 
     def latest(self) -> Path | None:
@@ -118,13 +119,14 @@ class Checkpoints:
                 worse.unlink()
 
     def clear(self) -> None:
-        """Remove them all: the finished model is in place."""
-        for left in (self.writing, self._removing):
-            shutil.rmtree(left, ignore_errors=True)
+        """Remove them, and whatever else was kept here for a run that goes on: what was made is in place."""
         for done in self.folder.glob("step-*"):
             self._remove(done)
-        for best in self.folder.glob("best-*.pt"):
-            best.unlink()
+        for left in self.folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
+                left.unlink()
 
     @property
     def _removing(self) -> Path:

@@ -41,12 +41,15 @@ def run(run: Run) -> dict[str, Any]:
     config, students = run.params[Config], run.params[Students].students
     signals = run.inputs.get("signals")
     models: set[str] = set()
+    stated: set[str] = set()  # parameters of students but those that say how a server is reached
     for objective in config.objectives:
         params = lm_students.parse(students | {"objective": objective})
+        stated |= params.values().keys()
         if lm_students.needs_teacher(params[lm_students.Config]):
             lm_students.check_inputs(params, has_signals=signals is not None, has_validation=False)
         models |= {params[lm_students.Config].student, *lm_students.teachers_of(params)}
-    facts = facts_of_several(run, models)
+    section = run.params.values() | {"students": {name: students[name] for name in sorted(stated & students.keys())}}
+    facts = facts_of_several(run, section, models)
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
         bench = open_bench(
             run.params, run.inputs["data"], run.inputs["heldout"], checkpoints.folder, str(signals) if signals else None
@@ -57,13 +60,13 @@ def run(run: Run) -> dict[str, Any]:
                 bar.advance(1, note=f"{outcome.objective}, {outcome.nats_per_token:.3f} nats per token")
 
             outcomes = list(compare(bench, checkpoints.folder, _judge_of(run, bench), advance))
-        stated = figures(outcomes)
+        told = figures(outcomes)
         manifest = {
             "stage": run.name,
-            "params": run.params.values(),
+            "params": section,
             **made_of({name: path for name, path in run.inputs.items() if name != "run_metrics"}),
             "models": facts["models"],
-            "figures": stated,
+            "figures": told,
         }
         with DatasetWriter(run.out, ObjectiveScore, manifest) as writer:
             for rejection in bench.rejections:
@@ -72,12 +75,11 @@ def run(run: Run) -> dict[str, Any]:
             for outcome in outcomes:
                 writer.read()
                 writer.write(ObjectiveScore.of(outcome))
-            writer.attach("losses.json", json.dumps(plot_rows(stated), indent=1) + "\n")
-        for kept in checkpoints.folder.glob("student-*.json"):
-            kept.unlink()
+            writer.attach("losses.json", json.dumps(plot_rows(told), indent=1) + "\n")
+        checkpoints.clear()
     run.facts["students"] = costs(outcomes)
     rows = {"learned": len(bench.rows), "held_out": len(bench.held_out), "rejected": len(bench.rejections)}
-    return {"objectives": stated, "rows": rows}
+    return {"objectives": told, "rows": rows}
 
 
 def _judge_of(run: Run, bench: Bench) -> Callable[[Any], float | None]:

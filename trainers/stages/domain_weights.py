@@ -70,7 +70,8 @@ def run(run: Run) -> dict[str, Any]:
     check_adapter(training[LoraConfig])
 
     models = {mine.student, *lm_students.teachers_of(training), *([config.reference] if config.reference else [])}
-    facts = facts_of_several(run, models)
+    params = run.params.values() | {"proxies": training.values()}
+    facts = facts_of_several(run, params, models)
     with Checkpoints.open(checkpoint_key(facts)) as checkpoints:
         bench = open_bench(run.params, run.inputs["data"], run.inputs["heldout"], checkpoints.folder)
         names = bench.names
@@ -93,7 +94,7 @@ def run(run: Run) -> dict[str, Any]:
         }
         manifest = {
             "stage": run.name,
-            "params": run.params.values(),
+            "params": params,
             **made_of({name: path for name, path in run.inputs.items() if name != "run_metrics"}),
             "models": facts["models"],
             "figures": figures,
@@ -109,8 +110,7 @@ def run(run: Run) -> dict[str, Any]:
                 )
             writer.attach("weights.json", json.dumps({"weights": weights}, indent=1) + "\n")
             writer.attach("curves.json", json.dumps(plot_rows(names, proxies, reference), indent=1) + "\n")
-        for kept in [*checkpoints.folder.glob("proxy-*.json"), *checkpoints.folder.glob("reference_losses.json")]:
-            kept.unlink()
+        checkpoints.clear()
     rows = {name: len(bench.rows[name]) for name in names}
     return figures | {"n_sequences": rows, "rejected": len(bench.rejections)}
 

@@ -114,8 +114,7 @@ def run(run: Run) -> dict[str, Any]:
                     writer.read()
                     writer.write(score)
             writer.attach("scores.json", json.dumps(plot_rows(stated), indent=1) + "\n")
-        for kept in checkpoints.folder.glob("outcome-*"):
-            kept.unlink()
+        checkpoints.clear()
     lengths = {"n_steps": config.n_steps, "whole_steps": config.whole_steps}
     timed = graph_figures(found, config, chance, sizes, seconds)
     add_joules(timed["condensed"], joules)

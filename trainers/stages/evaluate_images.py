@@ -96,8 +96,7 @@ def run(run: Run) -> dict[str, Any]:
                     writer.read()
                     writer.write(score)
             writer.attach("accuracy.json", json.dumps(plot_rows(stated), indent=1) + "\n")
-        for kept in checkpoints.folder.glob("outcome-*"):
-            kept.unlink()
+        checkpoints.clear()
     lengths = {"n_steps": steps.n_steps, "whole_steps": config.whole_steps}
     timed = with_seconds(stated, found, config, seconds)
     add_joules(timed["condensed"], joules)

@@ -64,6 +64,17 @@ def test_the_same_training_twice_at_once_is_refused(tmp_path: Path, monkeypatch:
         assert checkpoints.latest() is None
 
 
+def test_what_else_was_kept_goes_with_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A file and a folder of a stage's own; the lock is held still."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path))
+    with Checkpoints.open("k") as checkpoints:
+        (checkpoints.folder / "proxy-0.json").touch()
+        (checkpoints.folder / "states").mkdir()
+        (checkpoints.folder / "states" / "0.bin").touch()
+        checkpoints.clear()
+        assert [file.name for file in checkpoints.folder.iterdir()] == ["lock"]
+
+
 def test_the_key_is_a_hash_of_the_facts():
     """Order of the keys is no fact; a value is."""
     assert checkpoint_key({"a": 1, "b": 2}) == checkpoint_key({"b": 2, "a": 1}) != checkpoint_key({"a": 1, "b": 3})

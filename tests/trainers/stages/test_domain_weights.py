@@ -103,7 +103,7 @@ def test_regression_takes_short_runs_that_are_kept(tiny: Path, tmp_path: Path):
     mix, proxies, _ = learn_weights(open_bench(params, data, heldout, kept), kept, lambda _: None)
     assert dict(zip(NAMES, mix.weights, strict=True)) == metrics["weights"] and len(proxies) == 4
     assert all((kept / name).stat().st_mtime_ns == at for name, at in before.items())
-    assert not list((tmp_path / "home").glob("checkpoints/*/proxy-*"))
+    assert [file.name for file in (tmp_path / "home").glob("checkpoints/*/*")] == ["lock"]
 
 
 @pytest.mark.parametrize(
