@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from typing import Any
 
 import yaml
 from aiohttp import web
+
+from tests.hub_xet import XetStorage
 
 ACTIONS = "refs|tree|paths-info|preupload|commit|tag|revision|xet-write-token"
 LARGE = (".parquet", ".safetensors")
@@ -60,6 +63,7 @@ class HubServer:
         fault: given the action and how often it came (from 1), the answer to give instead, or None.
         cut_after: bytes of large files after which every connection is cut, or None.
         n_bytes: of large files that came whole or in part, and of commits' bodies.
+        xet: the Xet storage, where there is one.
     """
 
     def __init__(self) -> None:
@@ -71,6 +75,7 @@ class HubServer:
         self.fault: Callable[[str, int], web.Response | None] = lambda action, n: None
         self.cut_after: int | None = None
         self.n_bytes: Counter[str] = Counter()
+        self.xet: XetStorage | None = None
 
     def files(self, repo: str, kind: str = "dataset", revision: str = "main") -> dict[str, bytes]:
         """A revision's files with their contents."""
@@ -83,6 +88,8 @@ class HubServer:
         path = request.path
         if found := re.fullmatch(r"/objects/([0-9a-f]{64})", path):
             return await self._counted("put", self._put(request, found[1]))
+        if path.startswith("/v1/") and self.xet:
+            return await self._counted("xet", self._take(request, self.xet))
         if found := re.fullmatch(r"/(?:(datasets)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
             return await self._counted("batch", self._batch(request))
         if found := re.fullmatch(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -168,6 +175,13 @@ class HubServer:
         self._keep(content)
         return web.Response()
 
+    async def _take(self, request: web.Request, xet: XetStorage) -> web.Response:
+        answer, files = await xet.take(request, request.path.removeprefix("/v1/"))
+        self.n_bytes["put"] = xet.n_bytes
+        for content in files:
+            self._keep(content)
+        return answer
+
     async def _verify(self, request: web.Request) -> web.Response:
         return web.Response(status=200 if (await request.json())["oid"] in self.objects else 404)
 
@@ -213,6 +227,8 @@ class HubServer:
                     return web.json_response({"error": f"Tag {name} exists"}, status=409)
                 held.tags[name] = commit.sha
                 return web.json_response({})
+            case _ if self.xet:
+                return web.json_response({"casUrl": self.url, "accessToken": "x", "exp": int(time.time()) + 3600})
             case _:
                 return web.json_response({"error": "no Xet storage here"}, status=404)
 

@@ -1,6 +1,9 @@
 """Pushes to a Hub on loopback; oracle: what the server holds and counts, which is the user's only view of a push."""
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,9 +15,22 @@ from datagen.publish.layout import Layout, Uploaded
 from datagen.publish.upload import HubError, look, push
 from tests.datagen.publish.conftest import write_documents
 from tests.hub_server import HubServer, refused
+from tests.hub_xet import XetStorage
 
 REPO = "org/data"
 _counter = itertools.count()
+BY_XET = """
+import sys
+from pathlib import Path
+from datagen.publish.folder import lay_out
+from datagen.publish.upload import HubError, look, push
+data, folder = map(Path, sys.argv[1:])
+folder.mkdir()
+try:
+    print(push(lay_out({"train": data}, folder), "org/data", look("org/data", "dataset")).n_files)
+except HubError as error:
+    sys.exit(f"told: {error}")
+"""
 
 
 def laid_out(data: Path, before: Mapping[str, object] | None = None) -> Layout:
@@ -210,3 +226,33 @@ def test_offline_is_said(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(MissingError, match="HF_HUB_OFFLINE keeps this process from the Hub"):
         look(REPO, "dataset")
+
+
+def push_by_xet(hub: HubServer, data: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the library reads its settings once."""
+    own = {"HF_HOME": str(data.parent / "home"), "HF_HUB_DISABLE_XET": "0", "HF_HUB_OFFLINE": "0"}
+    return subprocess.run(
+        [sys.executable, "-c", BY_XET, str(data), str(data.parent / "folder")],
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_files_go_by_xet_where_the_hub_takes_them_so(hub: HubServer, tmp_path: Path):
+    """The server puts the files together from chunks; a commit that names a file with another hash is refused."""
+    hub.xet = XetStorage()
+    data = write_documents(tmp_path / "data", ids(400))
+    done = push_by_xet(hub, data)
+    assert done.returncode == 0, done.stderr
+    there = {name: content for name, content in hub.files(REPO).items() if name.endswith(".parquet")}
+    assert there == {name: (tmp_path / "folder" / name).read_bytes() for name in there}
+    assert len(there) + 2 == int(done.stdout) and hub.asked["put"] == 0 < hub.xet.n_bytes
+
+
+def test_a_hub_without_xet_is_told_with_the_way_round(hub: HubServer, tmp_path: Path):
+    done = push_by_xet(hub, write_documents(tmp_path / "data", ids(3)))
+    assert "told: org/data: the Hub's Xet storage failed" in done.stderr
+    assert "or set HF_HUB_DISABLE_XET=1 to send files by plain HTTP" in done.stderr
+    assert len(hub.repositories["dataset", REPO].commits) == 1
