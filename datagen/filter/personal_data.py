@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["email", "card", "phone"]
 KINDS: tuple[Kind, ...] = ("email", "card", "phone")  # looked for in this order: a card number may hold a phone number
-_PATTERNS = {
+PATTERNS = {
     "email": re.compile(r"(?<![\w.+-])[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24}\b", re.I),
     "card": re.compile(r"(?<![\w.,-])[2-6](?:[ -]?\d){12,18}(?![\w-]|[.,]\d)"),
     "phone": re.compile(
@@ -55,7 +55,7 @@ class _Masker:
 
     def mask(self, text: str) -> str:
         for kind in self._kinds:
-            text = _PATTERNS[kind].sub(partial(self._replace, kind=kind), text)
+            text = PATTERNS[kind].sub(partial(self._replace, kind=kind), text)
         return text
 
     def mask_any(self, text: str | None) -> str | None:
