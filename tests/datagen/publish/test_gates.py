@@ -221,7 +221,8 @@ SECRETS = {
 }
 ORDINARY = [
     "jane@example.com, root@localhost", "user@site.com", "call 212-555-0142",
-    "version 4.11.2.1 of section 1.2.3.4", "at 10.0.0.1", "192.168.178.200", "127.0.0.1:8000", "sk-xxxxxxxxxxxxxxxxxxxxxxxx", "4539 1488 0343 6468", "1234567890123456",
+    "version 4.11.2.1 of section 1.2.3.4", "at 10.0.0.1",
+    "192.168.178.200", "127.0.0.1:8000", "sk-xxxxxxxxxxxxxxxxxxxxxxxx", "4539 1488 0343 6468", "1234567890123456",
     "https://example.org/a:b@c", "the user@ sign", "0.3333333333333333", "5555-5555",
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "task-123456789012345678901234",
     "-----BEGIN PRIVATE KEY----- stands at the head", "2026-11-28 06:02:52", "hf_hub_download(repo_id, filename)",
