@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 # command: module with a `main`, what it does
 COMMANDS = {
+    "init": ("datagen.init.command", "a new project for your own prompts, in which `dvc repro` runs at once"),
     "list": ("datagen.listing", "stages with their inputs, and the methods of each family"),
     "why": ("datagen.why", "a row's whole way: prompt, teacher, sampling, verdict, kept or dropped and why"),
     "lineage": ("datagen.lineage", "what a dataset was made of: rows kept and dropped, by stage and reason"),
     "doctor": ("datagen.doctor", "what is installed and found here, and what to do about what is not"),
     "export": ("datagen.export", "a verified dataset in the column types that TRL's trainers take"),
+    "publish": ("datagen.publish.command", "a dataset or a student on the Hugging Face Hub, with its card and licence"),
     "ledger": ("datagen.ledger", "the paid answers: stats, verify, export, import, prune"),
 }
 USAGE = """usage: datastill COMMAND ...

@@ -1,10 +1,6 @@
 """Oracle: the wheel itself, installed into an environment of its own and run outside the checkout."""
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
@@ -12,25 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-ROOT = Path(__file__).parents[1]
-
-
-def run(*command: object, cwd: Path) -> str:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "DVC_", "DATASTILL_"))}
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=environment | {"XDG_CACHE_HOME": str(cwd / "cache")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from tests.installed import ROOT, build_wheel, install, run
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
-    (built,) = folder.glob("datastill-*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_it_holds_the_packages_and_the_licence_alone(wheel: Path):
@@ -51,15 +34,7 @@ def test_it_holds_the_packages_and_the_licence_alone(wheel: Path):
 
 def test_it_runs_outside_the_checkout(wheel: Path, tmp_path: Path):
     """`datastill list`, then traces and verify of a user's file; an answer is right where it holds the reference."""
-    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
-    python = tmp_path / "venv" / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
-    # What it depends on is taken from here; a path in a .pth file brings packages, but not this checkout's own .pth.
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    assert Path(run(python, "-c", "import datagen; print(datagen.__file__)", cwd=tmp_path).strip()).is_relative_to(site)
-
-    datastill = tmp_path / "venv" / "bin" / "datastill"
+    datastill = install(wheel, tmp_path) / "datastill"
     assert run(datastill, "--version", cwd=tmp_path) == "datastill 0.1.0\n"
     listed = run(datastill, "list", cwd=tmp_path)
     assert "traces" in listed and "math_answer" in listed

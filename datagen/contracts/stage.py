@@ -34,6 +34,8 @@ from datagen.contracts.errors import DatastillError, MissingError, ParamsError
 from datagen.contracts.home import home
 from datagen.contracts.locks import held
 from datagen.contracts.params import Parts
+from datagen.contracts.version import SECTION as VERSION_SECTION
+from datagen.contracts.version import version_problems
 
 PACKAGES = ("datagen", "condense", "trainers")
 DEFAULT_CONCURRENCY = 16
@@ -336,6 +338,8 @@ def check_section(section: str, content: Mapping[str, Any], stage: Stage | None 
     Raises:
         MissingError: its method needs a package that is not installed, so nothing can be said.
     """
+    if section == VERSION_SECTION:
+        return version_problems(content)
     try:
         stage = stage or load_stage(_stage_of(section))
     except ParamsError as error:
