@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +27,13 @@ def without_places(value: Any) -> Any:  # JSON of any shape
     if isinstance(value, Mapping):
         return {key: without_places(one) for key, one in cast(Mapping[str, Any], value).items()}
     return value
+
+
+def shortened(text: str, known: Iterable[Path]) -> str:
+    """A sentence in which the paths that are known, and all from the root or a home, are their last part alone."""
+    for path in known:
+        text = text.replace(str(path), path.name)
+    return re.sub(r"(?<![\w./:])(?:~[^/\s]*)?/[^\s:;,'\"`)]*/([^\s:;,'\"`)/]+)", r"\1", text)
 
 
 def cleaned(file: Path) -> bytes | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datagen.contracts.errors import DataError
-from datagen.publish.places import check_places, cleaned, copy_clean, without_places
+from datagen.publish.places import check_places, cleaned, copy_clean, shortened, without_places
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,12 @@ def test_a_path_becomes_its_last_part(value: object, wanted: object):
 @pytest.mark.parametrize("value", ["data/raw/gsm8k", "a / b", "/", "</think>", "https://x.org/y", "~", "1/2", 7, None])
 def test_other_texts_stay(value: object):
     assert without_places(value) == value
+
+
+def test_a_sentence_keeps_the_names_of_files():
+    said = "/home/ann/my data/x: 3 rows as in '/srv/sets/test.jsonl:4'; see https://x.org/a/b, data/y/z and 1/2"
+    wanted = "x: 3 rows as in 'test.jsonl:4'; see https://x.org/a/b, data/y/z and 1/2"
+    assert shortened(said, [Path("/home/ann/my data/x")]) == wanted
 
 
 def test_tokens_are_no_paths(tmp_path: Path):

@@ -1,0 +1,162 @@
+"""The command against a Hub on loopback; oracles: what `datasets` loads from there, and what the server counts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import save_file
+
+from datagen import cli
+from datagen.contracts.dataset import content_hash, iterate, write_json
+from tests.datagen.publish.conftest import write_documents
+from tests.hub_server import HubServer
+
+REPO = "org/data"
+LICENCES = {"rows": {"kind": "data", "licence": "cc0-1.0"}}
+PASSING = {"licences": LICENCES, "stage": "filter", "method": "decontamination"}
+LOAD = """
+import datasets, json, sys
+rows = datasets.load_dataset("org/data", sys.argv[1], split="train", revision=sys.argv[2] or None)
+json.dump({"rows": rows.to_list(), "features": rows.features.to_dict()}, sys.stdout)
+"""
+
+
+def load(home: Path, config: str, revision: str = "") -> dict[str, object]:
+    """In a process of its own, as a user of the Hub loads it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, config, revision],
+        env=os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_documents(tmp_path / "data", [f"row-{i}" for i in range(90)], manifest=PASSING)
+
+
+def test_what_was_published_loads_with_equal_rows_and_types(hub: HubServer, data: Path, tmp_path: Path, capsys):
+    assert cli.main(["publish", str(data), "--repo", REPO]) == 0
+    tag = content_hash(data)[:12]
+    told = capsys.readouterr().out
+    assert f"{hub.url}/datasets/{REPO} (private): " in told and f"revision {tag}" in told
+    found = load(tmp_path / "home", "default", tag)
+    assert found["rows"] == list(iterate(data))
+    assert found["features"] == {
+        name: {"dtype": "string", "_type": "Value"} for name in ("id", "text", "source", "domain", "licence", "info")
+    }
+    assert load(tmp_path / "home", "rejections")["rows"] == list(iterate(data, "rejections"))
+
+
+def test_run_twice_it_does_nothing(hub: HubServer, data: Path, capsys):
+    cli.main(["publish", str(data), "--repo", REPO])
+    sent = dict(hub.n_bytes)
+    capsys.readouterr()
+    assert cli.main(["publish", str(data), "--repo", REPO]) == 0
+    assert "the Hub has all of it; nothing was sent" in capsys.readouterr().out
+    assert dict(hub.n_bytes) == sent and len(hub.repositories["dataset", REPO].commits) == 2
+
+
+def test_nothing_that_is_sent_names_this_machine(hub: HubServer, tmp_path: Path):
+    data = write_documents(tmp_path / "data", ["1"], manifest={**PASSING, "params": {"student": str(tmp_path / "x")}})
+    assert cli.main(["publish", str(data), "--repo", REPO, "--allow", "decontamination", "lock"]) == 0
+    named = [str(tmp_path), str(Path.home()) + "/", str(Path.cwd())]
+    for name, content in hub.files(REPO).items():
+        assert not [one for one in named if one.encode() in content], name
+
+
+def test_every_gate_that_refuses_is_in_one_message_and_allow_names_them(hub: HubServer, tmp_path: Path, capsys):
+    data = write_documents(tmp_path / "data", ["a", "b"])
+    assert cli.main(["publish", str(data), "--repo", REPO]) == 3
+    message = capsys.readouterr().err
+    assert f"{data}: 2 gates refuse the push; mend what they name, or publish all the same with --allow" in message
+    assert "\n  decontamination: " in message and "\n  licence: " in message
+    assert hub.repositories == {} and hub.asked.total() == 0
+    assert cli.main(["publish", str(data), "--repo", REPO, "--allow", "decontamination", "licence"]) == 0
+    card = hub.files(REPO)["README.md"].decode()
+    assert "`decontamination`" in card and "`licence`" in card and str(tmp_path) not in card
+
+
+def test_a_stated_licence_is_in_the_card(hub: HubServer, tmp_path: Path):
+    licences = {"rows": {"kind": "data", "licence": "unknown"}}
+    data = write_documents(tmp_path / "data", ["a", "b"], manifest={**PASSING, "licences": licences})
+    assert cli.main(["publish", str(data), "--repo", REPO]) == 3
+    assert cli.main(["publish", str(data), "--repo", REPO, "--licence-of", "rows=cc-by-4.0"]) == 0
+    assert b"license: cc-by-4.0" in hub.files(REPO)["README.md"]
+
+
+def test_a_dry_run_writes_the_folder_and_needs_no_hub(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert cli.main(["publish", str(data), "--repo", REPO, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing was sent" in told and "the folder is published/org/data" in told
+    assert "data/train-*.parquet                                  90 rows" in told
+    folder = tmp_path / "published" / "org" / "data"
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", "croissant.json", "data", "datastill", "pipeline.svg", "tables"
+    }  # fmt: skip
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    assert cli.main(["publish", str(data), "--repo", REPO, "--dry-run", "--out", "mine"]) == 2
+    assert "holds what this command did not write" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_student_is_a_model_repository(hub: HubServer, tmp_path: Path):
+    """Its files lie where libraries look for them, its manifest and losses beside."""
+    import numpy as np
+
+    path = tmp_path / "student"
+    path.mkdir()
+    save_file({"weight": np.zeros((2, 2), np.float32)}, path / "model.safetensors")
+    (path / "config.json").write_text(json.dumps({"model_type": "llama", "_name_or_path": str(tmp_path / "base")}))
+    (path / "tokenizer.json").write_text('{"model": {"vocab": {"/a/b": 0}}}')
+    (path / "loss.json").write_text("[]")
+    base = {"name": "tiny", "revision": "1", "licence": "apache-2.0"}
+    manifest = {
+        "format": "datastill", "stage": "train_lm", "params": {"objective": "supervised"}, "inputs": {}, "base": base,
+        "licences": {"tiny": {"kind": "base", "licence": "apache-2.0"}},
+        "rows": {"in": 1, "out": 1, "rejected": 0}, "rejected": {},
+        "files": {file.name: content_hash(file) for file in sorted(path.iterdir())},
+    }  # fmt: skip
+    write_json(path / "manifest.json", manifest)
+    assert cli.main(["publish", str(path), "--repo", "org/student", "--allow", "decontamination"]) == 0
+    files = hub.files("org/student", "model")
+    assert set(files) == {
+        ".gitattributes", "README.md", "pipeline.svg", "model.safetensors", "config.json", "tokenizer.json",
+        "datastill/manifest.json", "datastill/loss.json",
+    }  # fmt: skip
+    assert json.loads(files["config.json"])["_name_or_path"] == "base"
+    assert files["tokenizer.json"] == (path / "tokenizer.json").read_bytes()
+    assert files["model.safetensors"] == (path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "code"),
+    [
+        (["--split", "test"], "--split test: write NAME=VALUE, such as test=data/prompts_heldout", 2),
+        (["--split", "te-st=DATA"], "a split's name has letters, digits and `_`", 2),
+        (["--split", "test=nowhere"], "nowhere: no directory that a stage wrote", 3),
+        (["--licence-of", "a=mit", "a=cc0-1.0"], "--licence-of a: is given twice", 2),
+        (["--allow", "luck"], "--allow luck: no such gate; there are lock, schema", 2),
+    ],
+)
+def test_what_is_wrong_with_the_command_line(
+    data: Path, arguments: list[str], says: str, code: int, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_writes")
+    given = [one.replace("DATA", str(data)) for one in arguments]
+    assert cli.main(["publish", str(data), "--repo", REPO, *given]) == code
+    assert says in capsys.readouterr().err
