@@ -150,7 +150,9 @@ def of_asked(section: Mapping[str, Any], kind: Kind) -> Sources:
     """The sources of the model that a stage's section asks, or judges by; none where it names none."""
     if section.get("backend") == "scripted":
         return source("scripted", kind, "apache-2.0", title="datastill's own answers, which no model gave")
-    named = (section.get(key) for key in ("model", "reward_model", "embedder"))
+    ways = {section[key] for key in ("by", "measure") if key in section}  # what a method that may embed does
+    keys = ["model", "reward_model"] if ways and "embedding" not in ways else ["model", "reward_model", "embedder"]
+    named = (section.get(key) for key in keys)
     return join(*(of_model(str(name), kind) for name in named if name))
 
 

@@ -28,9 +28,9 @@ def check_personal_data(splits: Splits) -> Outcome:
                 found[kind] += 1
                 first = first or f"{place} ({kind})"
     if found:
-        kinds = ", ".join(f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in found.most_common())
+        kinds = ", ".join(f"{kind} {n}" for kind, n in found.most_common())
         return refused(
-            f"{', '.join(map(str, splits.values()))}: {kinds}; the first is in {first}: mask what is personal by "
+            f"{', '.join(map(str, splits.values()))}: holds {kinds}; the first is in {first}: mask what is personal by "
             "`datastill filter --set method=personal_data`, take keys out of the source and have them withdrawn"
         )
     return passed("no keys, e-mail addresses, phone, card or account numbers in any table")

@@ -144,6 +144,14 @@ def test_a_model_s_licence_is_its_card_s(tmp_path: Path):
     assert of_asked({"backend": "openai_api", "model": "gpt-x"}, "teacher") == source("gpt-x", "teacher", "unknown")
 
 
+def test_an_embedder_is_named_where_it_is_asked():
+    embedder = "all-minilm-l6-v2"
+    assert of_asked({"embedder": embedder}, "judge") == source(embedder, "judge", "apache-2.0")
+    assert of_asked({"embedder": embedder, "by": "embedding"}, "judge").keys() == {embedder}
+    assert not of_asked({"embedder": embedder, "by": "ngram"}, "judge")
+    assert not of_asked({"embedder": embedder, "measure": "contains"}, "judge")
+
+
 def test_a_student_has_the_licences_of_what_it_was_made_of(tmp_path: Path):
     student = _documents(tmp_path / "student", source("laws", "data", "cc-by-sa-4.0"))
     (student / "config.json").write_text("{}")
