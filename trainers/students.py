@@ -21,6 +21,7 @@ from datagen.contracts.checkpoint import Checkpoints, checkpoint_key, code_hash
 from datagen.contracts.dataset import content_hash, replace_directory, write_json
 from datagen.contracts.errors import DataError
 from datagen.contracts.launch import launch, n_processes
+from datagen.contracts.licences import of_folder
 from datagen.contracts.records import Rejection, to_row
 from datagen.contracts.stage import PACKAGES, Progress, Run
 from trainers import loop
@@ -182,7 +183,7 @@ def provenance(base: Model) -> dict[str, Any]:
     """Name, revision and licence of the model that the student starts from."""
     stated = base.folder / "provenance.json"
     licence = json.loads(stated.read_text()).get("licence") if stated.is_file() else None
-    return {"name": base.name, "revision": base.revision, "licence": licence or "see the model's own card"}
+    return {"name": base.name, "revision": base.revision, "licence": licence or of_folder(base.folder)}
 
 
 def write_student(

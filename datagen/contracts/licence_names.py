@@ -11,7 +11,7 @@ from typing import Any, cast
 import yaml
 
 UNKNOWN = "unknown"
-_SAYS_NOTHING = ("", "unknown", "other", "cc", "not-stated", "see-the-dataset's-own-page", "see-the-model's-own-card")
+_SAYS_NOTHING = ("", "unknown", "other", "cc", "not-stated")
 _ALIASES = {"public-domain": r"public-domain|pd", "psf-2.0": r"(psf|python)-?(2\.0)?(-license)?"} | {
     "apache-2.0": r"apache(-software)?(-license)?,?-?(version-)?2(\.0)?", "mit": r"(the-)?mit(-license)?|expat",
     "bsd-3-clause": r"bsd-3(-clause)?|(new|modified)-bsd", "bsd-2-clause": r"bsd-2(-clause)?|simplified-bsd",
@@ -43,7 +43,7 @@ def licence_id(text: str) -> str:
     One that is none of those known stays as it is written, in lower case.
     """
     name = re.sub(r"[\s_]+", "-", text.strip().lower().removesuffix("."))
-    if name in _SAYS_NOTHING:
+    if name in _SAYS_NOTHING or name.startswith("see-the-"):
         return UNKNOWN
     name = re.sub(r"^(a?l?gpl|gfdl)(?:-?v)?-?(\d)(?:\.0)?(?:-only|-or-later|\+)?$", r"\1-\2.0", name)
     for id, pattern in _ALIASES.items():

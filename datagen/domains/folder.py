@@ -2,8 +2,8 @@
 
 Source: none; this is the form in which one has texts of several origins. `law.jsonl`, `law.jsonl.gz` and `law.parquet`
 hold rows with a `text`, and perhaps `id`, `source` and `licence`; `law.txt` and `law.txt.gz` are one text. In a folder
-`law/` each text file is a text and each file of rows gives its rows, in all folders in it, by name. Its first line that
-says something in a file LICENCE or LICENSE, with or without a suffix, is the licence of the texts that name none.
+`law/` each text file is a text and each file of rows gives its rows, in all folders in it, by name. A file LICENCE or
+LICENSE, with or without a suffix, is the licence of the texts that name none: the one whose text it has, or its first line.
 """
 
 import gzip
@@ -16,6 +16,7 @@ from typing import Literal
 
 from datagen.contracts.errors import DataError
 from datagen.contracts.inputs import InputParams, Rows
+from datagen.contracts.licence_names import UNKNOWN, recognise
 from datagen.contracts.records import Document, Rejection
 
 TEXTS, ROWS = (".txt", ".txt.gz"), (".jsonl", ".jsonl.gz", ".parquet")
@@ -103,11 +104,13 @@ def _text(file: Path, id: str) -> Document | Rejection:
 
 
 def _licence(domain: Path) -> str:
-    """What the domain's licence file says first, empty where there is none."""
+    """The licence whose text the domain's licence file has, else its first line; empty where there is no file."""
     for file in sorted(domain.iterdir()):
         if file.is_file() and _LICENCE.fullmatch(file.name):
-            lines = (line.strip() for line in _read(file).decode("utf-8", "replace").splitlines())
-            return next((line for line in lines if line), "")
+            said = _read(file).decode("utf-8", "replace")
+            lines = (line.strip() for line in said.splitlines())
+            known = recognise(said)
+            return known if known != UNKNOWN else next((line for line in lines if line), "")
     return ""
 
 

@@ -16,10 +16,7 @@ from datagen.lineage import find_directories, input_hashes
 from datagen.publish.outcome import Outcome, Splits, has_texts, is_of_texts, passed, refused
 
 _RECORDS = {record.__name__: record for record in (Prompt, Trace, Document, Example)}
-_REMEDY = (
-    "run `datastill filter --against EVALUATION_SET --set method=decontamination` on it, or name the evaluation sets "
-    "here by --against"
-)
+_FILTER = "run `datastill filter --against EVALUATION_SET --set method=decontamination`"
 
 
 def check_decontamination(splits: Splits, against: Sequence[Path]) -> Outcome:
@@ -34,7 +31,9 @@ def check_decontamination(splits: Splits, against: Sequence[Path]) -> Outcome:
     for file in against:
         for path in of_texts.values():
             if not has_texts(path):
-                return refused(f"{path}: has no rows that can be compared with {file}; {_REMEDY.partition(', or')[0]}")
+                return refused(
+                    f"{path}: has no rows of texts that can be compared with {file}; {_FILTER} on what it is made of"
+                )
             if wrong := _shared(path, file):
                 return refused(wrong)
         told.append(f"no row shares 13 words in a row with an item of {file.name}")
@@ -45,7 +44,11 @@ def check_decontamination(splits: Splits, against: Sequence[Path]) -> Outcome:
             continue
         found = find_filters(path)
         if found is None:
-            return refused(f"{path}: not all of its rows were compared with evaluation sets; {_REMEDY}")
+            remedy = f"{_FILTER} on it, or name the evaluation sets here by --against"
+            return refused(
+                f"{path}: not all of its rows were compared with evaluation sets; "
+                f"{remedy if has_texts(path) else f'{_FILTER} on what it is made of'}"
+            )
         told += found
     return passed("; ".join(dict.fromkeys(told)))
 
@@ -91,7 +94,7 @@ def _shared(path: Path, file: Path) -> str:
     """Which row shares what with an item of `file`; empty where none does."""
     for row in decontamination(Config(method="decontamination"), rows_of([path]), file):
         if isinstance(row, Rejection):
-            return f"{path}: row {row.id!r} {row.detail}; {_REMEDY.partition(', or')[0]}, with --against {file}"
+            return f"{path}: row {row.id!r} {row.detail}; {_FILTER.replace('EVALUATION_SET', str(file))}"
     return ""
 
 

@@ -174,7 +174,8 @@ def test_the_packaged_model_has_its_package_s_licence():
         ("CC BY 4.0", "cc-by-4.0"), ("CC-BY-NC-SA 3.0", "cc-by-nc-sa-3.0"), ("MIT License", "mit"),
         ("Apache License 2.0", "apache-2.0"), ("Apache-2.0", "apache-2.0"), ("public domain", "public-domain"),
         ("GPL-3.0-or-later", "gpl-3.0"), ("GPLv2", "gpl-2.0"), ("BSD 3-Clause", "bsd-3-clause"), ("CC0", "cc0-1.0"),
-        ("", "unknown"), ("other", "unknown"), ("not stated", "unknown"), ("Our Own Terms", "our-own-terms"),
+        ("", "unknown"), ("other", "unknown"), ("not stated", "unknown"),
+        ("see the dataset's own card", "unknown"), ("Our Own Terms", "our-own-terms"),
     ],
 )  # fmt: skip
 def test_names_become_the_hub_s(text: str, id: str):
