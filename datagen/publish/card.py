@@ -121,7 +121,9 @@ def _listed(points: Iterable[str]) -> str:
 def _what_it_is(layout: Layout, history: History, languages: Languages) -> str:
     n = layout.n_rows[ROWS]
     splits = ", ".join(f"{rows:,} in `{split}`" for split, rows in n.items())
-    told = [f"{sum(n.values()):,} rows ({splits}), made by [datastill](#make-it-again) in {len(history.steps)} steps."]
+    told = [
+        f"{sum(n.values()):,} rows ({splits}), made by [datastill](#make-it-again) in {sections.steps_of(history)}."
+    ]
     if history.is_synthetic:
         told.append("The data is synthetic: models or training made it, not people.")
     last = history.last

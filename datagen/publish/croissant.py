@@ -18,7 +18,7 @@ from datagen.publish.facts import limits, title_of
 from datagen.publish.history import ASKING, History, Step
 from datagen.publish.layout import ROWS, Layout
 from datagen.publish.meanings import column_meanings
-from datagen.publish.sections import summary_of
+from datagen.publish.sections import steps_of, summary_of
 from datagen.publish.statistics import Languages, count_columns, tell_languages
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ _CONTEXT: Mapping[str, Any] = {
     **{name: f"cr:{name}" for name in _PLAIN},
 }
 _SPLITS = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit", "test": "cr:TestSplit"}
-_SPDX = "https://spdx.org/licenses/"
 
 
 def croissant_metadata(
@@ -76,7 +75,7 @@ def croissant_metadata(
         "alternateName": title_of(history),
         "description": _describe(layout, history, languages),
         "conformsTo": list(CONFORMS_TO),
-        "license": checked.resolved.url or f"{_SPDX}{checked.resolved.licence or 'NOASSERTION'}",
+        "license": checked.resolved.url or checked.resolved.name or "unknown",
         "url": url,
         "creator": {"@type": "sc:Organization", "name": owner, "url": f"{url.partition('/datasets/')[0]}/{owner}"},
         "datePublished": published,
@@ -112,7 +111,7 @@ def _describe(layout: Layout, history: History, languages: Languages) -> str:
     steps = " ".join(f"{step.stage}: {summary_of(step)}" for step in history.steps)
     spoken = f" Languages: {', '.join(languages.shares)}." if languages.shares else ""
     synthetic = " Synthetic data." if history.is_synthetic else ""
-    return f"{title_of(history)}. {rows}.{synthetic}{spoken} Made by datastill in {len(history.steps)} steps. {steps}"
+    return f"{title_of(history)}. {rows}.{synthetic}{spoken} Made by datastill in {steps_of(history)}. {steps}"
 
 
 def _responsible(layout: Layout, history: History, checked: "Checked", known: Sequence[str]) -> dict[str, Any]:
@@ -297,7 +296,9 @@ def _split_field(config: str) -> dict[str, Any]:
 def _field(config: str, name: str, dtype: pl.DataType, meaning: str) -> dict[str, Any]:
     """A column; a list has its shape, a list of structures their fields, an image the bytes of its file."""
     source: dict[str, Any] = {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": name}}
-    found = {"@type": "cr:Field", "@id": f"{config}/{name}", "name": name, "description": meaning}
+    found: dict[str, Any] = {
+        "@type": "cr:Field", "@id": f"{config}/{name}", "name": name, "description": meaning
+    }  # fmt: skip
     n_lists = 0
     while isinstance(dtype, pl.List):
         dtype, n_lists = dtype.inner, n_lists + 1  # pyright: ignore[reportAssignmentType] - an instance, as schemas hold

@@ -102,6 +102,13 @@ class Step:
         """The section that made it."""
         return self.manifest.get("params", {})
 
+    def given(self, argument: str) -> str:
+        """The path that an argument had: of the step whose rows it read, else in DVC's command; else empty."""
+        words, option = list(self.command), f"--{option_of(argument)}"
+        at = words.index(option) + 1 if option in words[:-1] else 0
+        word = Path(words[at]) if at else Path()
+        return self.parents.get(argument) or (word.name if word.is_absolute() else word.as_posix() if at else "")
+
     @property
     def writes_rows(self) -> bool:
         """Whether a model wrote its rows, or training made them."""
@@ -168,6 +175,11 @@ class History:
                 seen[path] = steps[path]
                 waiting += steps[path].parents.values() if steps[path].stage != "extract" else ()
         return list(seen.values())
+
+
+def option_of(argument: str) -> str:
+    """How an input is given: `teachers/0` is one of the paths that `--teachers` took."""
+    return argument.partition("/")[0].replace("_", "-")
 
 
 def read_history(*paths: Path) -> History:
@@ -263,7 +275,7 @@ def _read_step(directory: Path, parents: Mapping[str, Path], root: Path, lock: M
         manifest=manifest,
         command=shlex.split(locked.get("cmd", "")),
         dvc_stage=dvc_stage,
-        modules=modules_of(stage, params, (one.method for one in judged)),
+        modules=modules_of(stage, {"method": manifest.get("method"), **params}, (one.method for one in judged)),
         models=[
             Model(
                 role=role, name=str(one.get("model", one.get("name", ""))), revision=str(one.get("revision", "")),

@@ -164,8 +164,8 @@ def _own(history: History) -> list[Result]:
 
 def _measured_on(history: History, step: Step, name: str) -> dict[str, Any]:
     """The data of an evaluation, by the argument that it was given as."""
-    path = step.parents.get(name)
-    manifest = read_manifest(history.root / path) if path and (history.root / path).is_dir() else {}
+    path = step.given(name)
+    manifest = read_manifest(history.root / path) if name in step.parents else {}
     split = manifest.get("params", {}).get("split", "test")
     return {"data": path or name, "revision": step.hashes.get(name, ""), "split": split, "stage": step.stage}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from datagen.listing import summary
-from datagen.publish.history import ASKING, History, Step
+from datagen.publish.history import ASKING, History, Step, option_of
 from datagen.publish.picture import describe_pipeline
 from datagen.synthesis._templates import Templates
 
@@ -150,17 +150,21 @@ def checks(checked: "Checked") -> str:
 def licence(checked: "Checked") -> str:
     """The licence and what it follows from."""
     resolved = checked.resolved
-    named = resolved.name or resolved.licence or ""
-    link = f"[{line(named)}]({resolved.url})" if resolved.url and named else line(named)
+    named = line(resolved.name or resolved.licence or "")
     if resolved.licence:
-        head = f"{link}. It follows from what the data was made of:"
+        link = f"[{named}]({resolved.url})" if resolved.url else named
+        head = f"{link}. It follows from the licences of data, teachers and starting points; others bind nothing:"
     else:
         head = f"**Not settled**: {line(resolved.refused or 'a source names none')}"
     rows = [
-        (f"[{line(one.title or one.name)}]({one.url})" if one.url else line(one.title or one.name), one.kind,
-         one.licence, one.notice or "")
+        (
+            f"[{line(one.title or one.name)}]({one.url})" if one.url else line(one.title or one.name),
+            one.kind,
+            one.licence + (", as its publisher states" if one.stated else ""),
+            one.notice,
+        )
         for one in resolved.sources
-    ]  # fmt: skip
+    ]
     return section("Licence", head, table(("source", "part in it", "licence", "notice"), rows))
 
 
@@ -205,7 +209,7 @@ def commands(history: History) -> str:
     names = section_names(history.steps)
     params = {names[step.path]: dict(step.params) for step in history.steps}
     read = [
-        f"`--{_option(name)}` of `{step.stage}`, SHA-256 `{hash}`"
+        f"`--{option_of(name)}` of `{step.stage}`, SHA-256 `{hash}`"
         for step in history.steps
         for name, hash in step.hashes.items()
         if name not in step.parents
@@ -231,10 +235,7 @@ def command_of(step: Step, name: str) -> str:
     """How a step is run by hand."""
     words = ["datastill", step.stage, "--params params.yaml", *([f"--section {name}"] if name != step.stage else [])]
     for argument, hash in step.hashes.items():
-        option = f"--{_option(argument)}"
-        given = list(step.command)
-        at = given.index(option) + 1 if option in given else 0
-        words.append(f"{option} {step.parents.get(argument) or (given[at] if at else f'{argument}-{hash[:N_HASH]}')}")
+        words.append(f"--{option_of(argument)} {step.given(argument) or f'{argument}-{hash[:N_HASH]}'}")
     return " ".join([*words, f"--out {step.path}"])
 
 
@@ -257,15 +258,16 @@ def citations(history: History) -> str:
     return section("Citation", told, fenced("\n\n".join(paper.bibtex for paper in history.papers), "bibtex"))
 
 
-def _option(argument: str) -> str:
-    """`teachers/0` is one of the files that `--teachers` took."""
-    return argument.partition("/")[0].replace("_", "-")
-
-
 def _told(step: Step) -> str:
     method = f" by `{step.method}`" if step.method and step.method != step.stage else ""
     rows = f" Kept {step.rows['out']:,} of {step.rows['in']:,} rows." if step.rows else ""
     return f"**{step.stage}**{method}: {summary_of(step)}{rows}"
+
+
+def steps_of(history: History) -> str:
+    """How many, in words."""
+    n = len(history.steps)
+    return "1 step" if n == 1 else f"{n} steps"
 
 
 def summary_of(step: Step) -> str:
