@@ -3,7 +3,8 @@
 Source: none; this is the form in which one has texts of several origins. `law.jsonl`, `law.jsonl.gz` and `law.parquet`
 hold rows with a `text`, and perhaps `id`, `source` and `licence`; `law.txt` and `law.txt.gz` are one text. In a folder
 `law/` each text file is a text and each file of rows gives its rows, in all folders in it, by name. A file LICENCE or
-LICENSE, with or without a suffix, is the licence of the texts that name none: the one whose text it has, or its first line.
+LICENSE, with or without a suffix, is the licence of the texts that name none: that whose text it has, or its
+first line.
 """
 
 import gzip

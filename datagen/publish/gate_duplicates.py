@@ -14,17 +14,17 @@ from datagen.publish.gate_decontamination import rows_of
 from datagen.publish.outcome import Outcome, Splits, has_texts, passed, refused
 
 MAX_NEAR_SHARE = 0.05  # of rows that are nearly another; prompts of one template are often alike
-_IMAGE = "ImageRow"
 
 
 def check_duplicates(splits: Splits) -> Outcome:
     """Exact duplicates: none. Near-duplicates: at most MAX_NEAR_SHARE of the rows."""
     texts = [path for path in splits.values() if has_texts(path)]
-    images = [path for path in splits.values() if read_manifest(path).get("record") == _IMAGE]
     if texts:
         return _texts(texts)
-    if images:
-        return _images(images)
+    if images := [path for path in splits.values() if read_manifest(path).get("record") == "ImageRow"]:
+        return _equal(images, "images", pl.col("image").struct.field("bytes"))
+    if exported := [path for path in splits.values() if read_manifest(path).get("stage") == "export"]:
+        return _equal(exported, "rows", pl.struct(pl.all().exclude("id", "reason")))
     return passed("not applicable: no rows of texts or images")
 
 
@@ -49,16 +49,16 @@ def _texts(paths: list[Path]) -> Outcome:
     return passed(f"none of {n_rows} rows is there twice, {n_near} are nearly another (at most {MAX_NEAR_SHARE:.0%})")
 
 
-def _images(paths: list[Path]) -> Outcome:
-    """Images of the same bytes, by a hash of 64 bits."""
+def _equal(paths: list[Path], noun: str, content: pl.Expr) -> Outcome:
+    """Rows whose content is the same to the last byte, by a hash of 64 bits."""
     files = [file for path in paths for file in sorted(path.glob("part-*.parquet"))]
-    hashed = pl.scan_parquet(files).select("id", hash=pl.col("image").struct.field("bytes").hash(seed=0))
+    hashed = pl.scan_parquet(files).select("id", hash=content.hash(seed=0))
     repeated = hashed.group_by("hash").agg(pl.len(), pl.col("id").first()).filter(pl.col("len") > 1)
     found = repeated.sort("id").collect(engine="streaming")
     if found.height:
         n, first = found["len"].sum() - found.height, found["id"][0]
         return refused(
-            f"{', '.join(map(str, paths))}: {n} images repeat another byte for byte, the first is {first!r}; take them "
-            "out of the source"
+            f"{', '.join(map(str, paths))}: {n} {noun} repeat another byte for byte, the first is {first!r}; take them "
+            "out of what it was made of"
         )
-    return passed("no image is there twice, byte for byte")
+    return passed(f"none of the {noun} is there twice, byte for byte")

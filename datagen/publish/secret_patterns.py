@@ -52,14 +52,14 @@ LIKELY = "|".join(
 )  # what any match holds, as Rust's regex reads it: the rest of the texts need no look
 
 
-def find_kinds(text: str) -> Iterator[str]:
-    """What kinds of keys and personal data a text holds, one for each place."""
+def find_kinds(text: str, *, numbers: bool = True) -> Iterator[str]:
+    """What kinds of keys and personal data a text holds, one for each place; of an id its `numbers` say nothing."""
     for kind, pattern in _KEY_PATTERNS.items():
         if any(prefix in text for prefix in _KEYS[kind][1:]):
             yield from (kind for found in pattern.finditer(text) if _is_key(kind, found[0]))
     if "@" in text:
         yield from ("e-mail address" for found in PATTERNS["email"].finditer(text) if not _NOBODY.fullmatch(found[0]))
-    if _HAS_DIGITS.search(text):
+    if numbers and _HAS_DIGITS.search(text):
         yield from ("phone number" for found in PATTERNS["phone"].finditer(text) if not _FICTION.search(found[0]))
         yield from ("card number" for found in PATTERNS["card"].finditer(text) if _is_card(found[0]))
         yield from ("IBAN" for found in _IBAN.finditer(text) if _is_iban(found[0]))

@@ -181,6 +181,24 @@ def test_side_tables_and_rejections_are_looked_at_too(tmp_path: Path):
     assert "rejections.parquet, row 0 ('x'), detail (e-mail address)" in _check(planted).refused["personal_data"]
 
 
+def test_ids_and_files_beside_the_tables_are_looked_at(tmp_path: Path):
+    named = [Document(id="jane@harbour-books.com", text=NOVELS[0]), Document(id="4539148803436467", text=NOVELS[1])]
+    said = _check(_write(tmp_path / "named", named)).refused["personal_data"]
+    assert "holds e-mail address 1;" in said and ", id (e-mail address)" in said  # an id's digits are no card
+    with DatasetWriter(tmp_path / "page", Document, {"stage": "x", "licences": source("a", "data", "mit")}) as writer:
+        writer.attach("page.html", f"<p>\n<a href='ftp://me:{'s3cr'}3t@files.harbour.net'>")
+    assert "page.html:2 (password in an address)" in _check(tmp_path / "page").refused["personal_data"]
+
+
+def test_an_exported_row_that_is_there_twice_stops_the_push(tmp_path: Path):
+    again = [Document(id="a", text=NOVELS[0]), Document(id="b", text=NOVELS[0])]
+    for rows, is_refused in ((again, True), (again[:1], False)):
+        data = _write(tmp_path / f"{is_refused}", rows)
+        manifest = json.loads((data / "manifest.json").read_text())
+        (data / "manifest.json").write_text(json.dumps(manifest | {"stage": "export", "record": "sft"}))
+        assert ("duplicates" in _check(data, "decontamination").refused) == is_refused
+
+
 def test_what_is_in_messages_is_found_and_the_secret_is_not_told(tmp_path: Path):
     secret = "hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH"
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": f"My token is {secret}."}]
