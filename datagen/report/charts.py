@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from datagen.report.figures import ALL, MAX_FAMILIES, Rate, Step
 from datagen.report.markup import css, percent, section, text
@@ -52,7 +53,10 @@ def _step(title: str, unit: str, step: Step, width: float) -> str:
 
 def _reasons(reasons: Mapping[str, int], total: int) -> str:
     ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    shown = [(f"<code>{text(reason)}</code>", n) for reason, n in ranked[:MAX_REASONS]]
+    shown = [
+        (f'<a href="rows.html#why={quote(reason)}"><code>{text(reason)}</code></a>', n)
+        for reason, n in ranked[:MAX_REASONS]
+    ]
     if rest := ranked[MAX_REASONS:]:
         shown.append((f"{len(rest)} more reasons", sum(n for _, n in rest)))
     rows = "".join(

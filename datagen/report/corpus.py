@@ -9,7 +9,7 @@ import polars as pl
 
 from datagen.contracts.dataset import read_manifest
 from datagen.contracts.errors import DataError
-from datagen.report.markup import css, long_text, percent, section, text
+from datagen.report.markup import css, long_text, percent, section, text, wide
 
 N_EXAMPLES = 6
 MAX_ROWS = 20  # of a table
@@ -191,10 +191,8 @@ def _scores(one: Mapping[str, Any]) -> str:
 
 
 def _table(head: str, rows: str | Iterable[str]) -> str:
-    return (
-        f'<div class="scroll"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        "</div>"
-    )
+    table = f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return wide(table, "figures of the corpus")
 
 
 def _hash(id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from datagen.report.charts import lines_chart
 from datagen.report.condensed import written_by
-from datagen.report.markup import percent, section, text
+from datagen.report.markup import percent, section, text, wide
 
 Points = list[tuple[float, float]]
 
@@ -48,4 +48,5 @@ def _table(learned: dict[str, float], gaps: dict[str, Points]) -> str:
         ends = [f"{gaps[name][at][1]:.3f}" for at in (0, -1)]
         cells = "".join(f'<td class="number">{one}</td>' for one in (percent(weight), *ends))
         lines.append(f'<tr><th scope="row">{text(name)}</th>{cells}</tr>')
-    return f'<table class="facts"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    table = f'<table class="facts few"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    return wide(table, "weights of the domains")

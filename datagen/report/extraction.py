@@ -13,7 +13,7 @@ from datagen.contracts.records import Rejection
 from datagen.extraction.texts import read_texts
 from datagen.report.charts import lines_chart
 from datagen.report.condensed import written_by
-from datagen.report.markup import long_text, percent, section, text
+from datagen.report.markup import long_text, percent, section, text, wide
 
 MEASURES = {"cosine": "cosine of embeddings", "edit": "edit similarity", "indel": "indel similarity"}
 N_PAIRS = 4
@@ -69,7 +69,8 @@ def _table(nearest: pl.DataFrame, thresholds: Mapping[str, float]) -> str:
             matches = nearest.filter(measure=measure, side=side)["matches"]
             cells += f'<td class="number">{percent(int(matches.sum()) / max(1, len(matches)))}</td>'
         lines.append(f'<tr><th scope="row">{said}</th>{cells}</tr>')
-    return f'<table class="facts"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    table = f'<table class="facts few"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    return wide(table, "shares that match, by measure")
 
 
 def _pair(pair: Mapping[str, Any], written: Mapping[str, str], rows: Mapping[str, str]) -> str:

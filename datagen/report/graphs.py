@@ -11,7 +11,7 @@ from typing import Any
 from datagen.contracts.dataset import iterate, read_manifest
 from datagen.contracts.errors import DataError
 from datagen.report.condensed import find_sets, written_by
-from datagen.report.markup import section, text
+from datagen.report.markup import section, text, wide
 from datagen.report.trees import DrawnTree, draw, rooted
 
 STORED = "condensed_graphs.safetensors"  # beside the dataset
@@ -139,7 +139,7 @@ def _comparison(figures: Mapping[str, Any]) -> str:
         f"{MEASURES[measure]} on test graphs against the bytes of what a student was "
         f"trained on, {figures['n_seeds']} seeds each; lines are 95 % intervals. Bytes grow tenfold from mark to mark."
     )
-    body = f'<p class="legend">{legend}</p><div class="charts">{charts}</div><div class="scroll">{table}</div>'
+    body = f'<p class="legend">{legend}</p><div class="charts">{charts}</div>{wide(table, "accuracy by size")}'
     return section("What students learn from condensed graphs", intro, f"{body}<ul>{standings}</ul>")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from datagen.contracts.dataset import iterate, read_manifest
 from datagen.report.charts import line_chart
 from datagen.report.condensed import find_sets, written_by
-from datagen.report.markup import css, percent, section, text
+from datagen.report.markup import css, percent, section, text, wide
 
 MAX_IMAGES = 10  # of a class that are shown
 MAX_CLASSES = 20
@@ -83,7 +83,7 @@ def _comparison(figures: Mapping[str, Any]) -> str:
         head = "<th></th><th></th>" + '<th class="number">bytes</th>' + "".join(f"<th>{text(net)}</th>" for net in nets)
         rows = "".join(_arm(*one, regime, nets) for one in arms)
         table = f'<table class="facts arms"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        parts.append(f'<h3>{said}</h3><div class="scroll">{table}</div>')
+        parts.append(f"<h3>{said}</h3>{wide(table, said)}")
     standings = "".join(
         f"<li><code>{text(name)}</code> on {text(net)}: {text(str(stands))}</li>"
         for name, one in figures["condensed"].items()

@@ -13,6 +13,11 @@ def section(title: str, intro: str, body: str, id: str = "") -> str:
     return f"<section{name}>\n<h2>{title}</h2>\n<p>{intro}</p>\n{body}\n</section>\n"
 
 
+def wide(table: str, said: str) -> str:
+    """A table that scrolls by itself where the page is too narrow for it, by the keyboard too; `said` names it."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{text(said)}">{table}</div>'
+
+
 def text(value: object) -> str:
     """Any value as text of the page: escaped, and what is invisible or turns the writing direction made visible."""
     return escape(

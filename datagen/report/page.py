@@ -1,23 +1,26 @@
-"""Writes the report's page: HTML and CSS alone, no script, nothing loaded from anywhere.
+"""Writes the report's pages: HTML and CSS, nothing loaded from anywhere.
 
-Its own Content-Security-Policy forbids it to load or to run anything, should a text ever slip through `markup.text`.
+Its own Content-Security-Policy forbids a page to load or to run anything, should a text ever slip through
+`markup.text`. Only the row browser has a script, which the policy names by its hash.
 """
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from datagen.report.charts import funnel, loss_curve, rate_bars
 from datagen.report.figures import ALL, Figures, Row, Sample, Unseen
-from datagen.report.markup import duration, long_text, percent, plain, section, text
+from datagen.report.markup import duration, long_text, percent, plain, section, text, wide
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def render(figures: Figures, more: str = "") -> str:
-    """The whole page; `more` is HTML of further sections."""
+def render(figures: Figures, more: str = "", n_rows: int = 0) -> str:
+    """The whole page; `more` is HTML of further sections, `n_rows` what the row browser beside it has."""
     body = (
-        _header(figures),
+        _header(figures, n_rows),
         funnel(figures.steps),
         rate_bars(figures.rates),
         loss_curve(figures.losses),
@@ -31,14 +34,21 @@ def render(figures: Figures, more: str = "") -> str:
     return document("datastill: from prompts to a trained student", "".join(body), footer)
 
 
-def document(title: str, body: str, footer: str) -> str:
-    """A page complete in itself; the arguments are HTML."""
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+def document(title: str, body: str, footer: str, *, style: str = "", script: str = "") -> str:
+    """A page complete in itself; the arguments are HTML.
+
+    `style` is what it needs besides style.css; `script` is the one that may run, after all else is there.
+    """
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + style
+    policy, run = POLICY, ""
+    if script:
+        digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode()
+        policy, run = f"{POLICY}; script-src 'sha256-{digest}'", f"<script>\n{script}</script>\n"
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
@@ -48,12 +58,12 @@ def document(title: str, body: str, footer: str) -> str:
 <main>
 {body}<footer>{footer}</footer>
 </main>
-</body>
+{run}</body>
 </html>
 """
 
 
-def _header(figures: Figures) -> str:
+def _header(figures: Figures, n_rows: int) -> str:
     verified = figures.steps["verified"]
     before, after = (figures.rates.get(who, {}).get(ALL) for who in ("before", "after"))
     if before and after and "student" in figures.steps:
@@ -78,9 +88,10 @@ def _header(figures: Figures) -> str:
     shown = "".join(f"<div><dd>{value:,}</dd><dt>{label}</dt></div>" for label, value in tiles.items())
     if (each := (figures.runs.get("verify") or {}).get("cost_per_verified_row")) is not None:
         shown += f"<div><dd>{each:.6g}</dd><dt>cost of a verified answer</dt></div>"
+    browse = f'<p class="browse"><a href="rows.html">Search all {n_rows:,} rows</a></p>\n' if n_rows else ""
     return (
         f'<header>\n<p class="brand">datastill</p>\n<h1>{headline}</h1>\n<p class="lead">{lead}</p>\n'
-        f'<dl class="tiles">{shown}</dl>\n</header>\n'
+        f'<dl class="tiles">{shown}</dl>\n{browse}</header>\n'
     )
 
 
@@ -157,8 +168,8 @@ def _runs(runs: Mapping[str, Mapping[str, Any] | None]) -> str:
     numbers = {"time", "processor time", "peak memory"}
     head = "".join(f"<th{' class=number' if name in numbers else ''}>{name}</th>" for name in heads)
     rows = "".join(f'<tr><th scope="row">{text(stage)}</th>{_run(facts)}</tr>\n' for stage, facts in runs.items())
-    table = (
-        f'<div class="scroll"><table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    table = wide(
+        f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>', "time and memory by stage"
     )
     return section("Time and memory", "As measured when each stage last ran here.", table, id="runs") if rows else ""
 
@@ -184,7 +195,7 @@ def _origins(figures: Figures) -> str:
         for name, manifest in figures.manifests.items()
     )
     intro = "What each manifest says of its run. The same params and inputs give the same bytes."
-    return section("How it was made", intro, f'<table class="facts"><tbody>{rows}</tbody></table>')
+    return section("How it was made", intro, f'<table class="facts manifests"><tbody>{rows}</tbody></table>')
 
 
 def _origin(manifest: Mapping[str, Any]) -> str:

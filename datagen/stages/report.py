@@ -1,4 +1,4 @@
-"""Show a run on one HTML page: the funnel, verified rates, loss, samples, time, and how all of it was made."""
+"""Show a run on HTML pages: the funnel, rates, samples, time, how all of it was made; and any row's whole way."""
 
 import shutil
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from datagen.contracts.dataset import content_hash, replace_directory, write_jso
 from datagen.contracts.params import Params, Parts, validate
 from datagen.contracts.stage import Run, Stage, main
 from datagen.lineage import find_directories
+from datagen.report.browser import write_browser
 from datagen.report.corpus import corpus_sections
 from datagen.report.domains import domain_section
 from datagen.report.extraction import extraction_section
@@ -27,7 +28,7 @@ def parse(section: Mapping[str, Any]) -> Parts:
 
 
 def run(run: Run) -> dict[str, Any]:
-    """Write `index.html`, the page, and `families.json`, the rates for `dvc plots`."""
+    """Write `index.html`, the page, `rows.html`, the row browser, and `families.json`, the rates for `dvc plots`."""
     folders = ("condensed", "condensed_graphs")
     made_of = {name: path for name, path in run.inputs.items() if name not in ("run_metrics", *folders)}
     figures = count(made_of, run.inputs.get("run_metrics"))
@@ -42,15 +43,19 @@ def run(run: Run) -> dict[str, Any]:
     writing = run.out.with_name(f".{run.out.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
-    (writing / "index.html").write_text(render(figures, more), encoding="utf-8")
+    between = find_directories(made_of["between"]) if "between" in made_of else []
+    n_rows = write_browser(
+        [*(path for name, path in made_of.items() if name != "between"), *between], writing / "rows.html"
+    )
+    (writing / "index.html").write_text(render(figures, more, n_rows), encoding="utf-8")
     plotted = [
         {"family": family or "all", "who": who, "rate": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
         for who, by_family in figures.rates.items()
         for family, rate in by_family.items()
     ]
     write_json(writing / "families.json", plotted)
-    between = made_of.pop("between", None)
-    others = {f"between/{path.name}": path for path in find_directories(between)} if between else {}
+    made_of.pop("between", None)
+    others = {f"between/{path.name}": path for path in between}
     for name in folders:
         if folder := run.inputs.get(name):
             others |= {f"{name}/{path.name}": path for path in find_directories(folder)} or {name: folder}

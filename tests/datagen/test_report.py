@@ -39,6 +39,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: set[str] = set()
         self.words: list[str] = []
         self.feed(page)
         self.text = " ".join(self.words)
@@ -46,6 +47,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links |= {value or "" for name, value in attrs if name == "href"}
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
@@ -92,7 +94,8 @@ def test_hostile_text_is_shown_and_never_obeyed(page: str):
     """Every answer holds a script, an image and an escape sequence. Oracle: the standard HTML parser."""
     seen = Page(page)
     assert seen.tags.isdisjoint({"script", "img", "link", "iframe", "object"})
-    assert seen.attributes.isdisjoint({"src", "href", "onerror", "onload"})
+    assert seen.attributes.isdisjoint({"src", "onerror", "onload"})
+    assert seen.links and all(link.startswith(("#", "rows.html")) for link in seen.links)
     assert HOSTILE.replace("\x1b", "\\x1b") in seen.text and "\x1b" not in page
 
 
@@ -107,7 +110,7 @@ def test_counts_shown_are_the_datasets_counts(page: str, pipeline: Path):
     assert f"{length['verified']} kept" in seen
     dropped = pl.concat(pl.read_parquet(pipeline / "data" / name / "rejections.parquet") for name in INPUTS)
     for reason, n in dropped["reason"].value_counts().iter_rows():
-        assert f"<code>{reason}</code></td>" in page and f'<td class="number">{n}</td>' in page
+        assert f"<code>{reason}</code></a></td>" in page and f'<td class="number">{n}</td>' in page
     tokens = pl.read_parquet(pipeline / "data" / "traces" / "part-*.parquet")["n_completion_tokens"].sum()
     assert f"<dd>{tokens}</dd><dt>answer tokens" in page
 
