@@ -160,13 +160,11 @@ def _responsible(layout: Layout, history: History, checked: "Checked", known: Se
 def _provenance(history: History) -> dict[str, Any]:
     """The dataset, the activities that led to it and what each used, by hashes; agents are the models."""
     by_path = {step.path: step for step in history.steps}
-    last = history.last
-    derived = [_entity(hash, name) for name, hash in last.hashes.items()] + [
-        _entity(by_path[path].hash, name) for name, path in last.parents.items() if name not in last.hashes
-    ]
+    published = [by_path[path] for path in history.published]
+    derived = {hash: _entity(hash, name) for step in published for name, hash, _ in _used(step, by_path)}
     return {
-        "prov:wasGeneratedBy": _activity(last, by_path),
-        "prov:wasDerivedFrom": derived,
+        "prov:wasGeneratedBy": [_activity(step, by_path) for step in published],
+        "prov:wasDerivedFrom": list(derived.values()),
         "prov:wasAttributedTo": [
             {
                 "@type": "prov:SoftwareAgent",
@@ -178,14 +176,17 @@ def _provenance(history: History) -> dict[str, Any]:
     }
 
 
+def _used(step: Step, by_path: Mapping[str, Step]) -> list[tuple[str, str, str | None]]:
+    """Name, hash and, where it is a step's, path of what a step was made of."""
+    inputs = [(name, hash, step.parents.get(name)) for name, hash in step.hashes.items()]
+    return inputs + [(name, by_path[path].hash, path) for name, path in step.parents.items() if name not in step.hashes]
+
+
 def _activity(step: Step, by_path: Mapping[str, Step]) -> dict[str, Any]:
     """A step, and within what it used the steps that made that."""
     used = [
         {**_entity(hash, name), **({"prov:wasGeneratedBy": _activity(by_path[path], by_path)} if path else {})}
-        for name, hash, path in [
-            *((name, hash, step.parents.get(name)) for name, hash in step.hashes.items()),
-            *((name, by_path[path].hash, path) for name, path in step.parents.items() if name not in step.hashes),
-        ]
+        for name, hash, path in _used(step, by_path)
     ]
     method = f" by {step.method}" if step.method and step.method != step.stage else ""
     told = {

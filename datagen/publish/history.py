@@ -19,6 +19,7 @@ import yaml
 from datagen.contracts.dataset import content_hash, is_dataset, read_manifest
 from datagen.lineage import find_directories, input_hashes, trace_back
 from datagen.publish.papers import Paper, modules_of, papers_of
+from datagen.publish.places import without_places
 
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
 _ASKED = ("temperature", "top_p", "max_new_tokens", "samples_per_prompt", "seed")  # what a teacher's answers hang on
@@ -255,7 +256,7 @@ def _models(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _read_step(directory: Path, parents: Mapping[str, Path], root: Path, lock: Mapping[str, Any]) -> Step:
-    manifest, said = read_manifest(directory), trace_back(directory, ())[0]
+    manifest, said = without_places(read_manifest(directory)), trace_back(directory, ())[0]
     params: Mapping[str, Any] = manifest.get("params", {})
     stage = manifest.get("stage", "")
     judged = _count_verdicts(directory / "verdicts.parquet")

@@ -47,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def carded(folder: Path, *paths: Path, **allowed: str) -> tuple[Layout, str]:
     """The folder in the Hub's form, with its card."""
     folder.mkdir()
-    splits = dict(zip(("train", "test"), paths, strict=False))
+    splits: dict[str, Path] = dict(zip(("train", "test"), paths, strict=False))
     layout, history = lay_out(splits, folder), read_history(*paths)
     text = dataset_card(layout, history, checked(**allowed), repo="org/colours")
     (folder / "README.md").write_text(text)
@@ -61,7 +61,7 @@ def section(card: str, title: str) -> str:
 
 def test_the_hub_s_own_library_reads_the_metadata(project: Path, tmp_path: Path):
     layout, _ = carded(tmp_path / "folder", project / "data" / "verified")
-    data = DatasetCard.load(layout.folder / "README.md").data
+    data: Any = DatasetCard.load(layout.folder / "README.md").data
     assert (data.pretty_name, data.license) == ("Verified answers of scripted", "cc-by-4.0")
     assert (data.size_categories, data.task_categories) == (["n<1K"], ["text-generation"])
     assert data.tags == ["datastill", "synthetic"] and data.source_datasets == ["original"]
