@@ -16,12 +16,16 @@ from datagen.contracts.licences import (
     join,
     made_of,
     of_asked,
+    of_hub_dataset,
     of_model,
     source,
     sources_of,
     stated_or_made_of,
 )
 from datagen.contracts.records import Document
+from datagen.contracts.stage import main
+from datagen.stages.prompts import STAGE as PROMPTS
+from datagen.stages.traces import STAGE as TRACES
 
 REPOSITORY = Path(__file__).parents[3]
 RAW = REPOSITORY / "data" / "raw"
@@ -231,3 +235,40 @@ def test_raw_material_s_list_is_its_table():
     for path in RAW.rglob("*"):
         if path.is_file() and path.suffix in (".jsonl", ".gz"):
             assert made_of({"raw": path})["licences"].keys() <= said.keys(), path
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The Hub's local cache, with a card of one model and one dataset."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name, licence in (("models--org--teacher", "gemma"), ("datasets--org--laws", "cc-by-sa-4.0")):
+        folder = tmp_path / "hub" / name
+        (folder / "snapshots" / "c0ffee").mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("c0ffee")
+        (folder / "snapshots" / "c0ffee" / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    return tmp_path / "hub"
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_the_hub_s_cards_are_read_from_the_cache():
+    models = "https://huggingface.co/org"
+    assert of_model("org/teacher", "teacher") == source("org/teacher", "teacher", "gemma", url=f"{models}/teacher")
+    assert of_model("org/other", "teacher")["org/other"]["licence"] == "unknown"
+    url = "https://huggingface.co/datasets/org/laws"
+    assert of_hub_dataset("org/laws") == source("org/laws", "data", "cc-by-sa-4.0", url=url)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_stages_pass_licences_on_with_those_of_their_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Questions of GSM8K (MIT), answered by the product's own script; a server's model is the Hub's of that name."""
+    monkeypatch.setenv("DATASTILL_HOME", str(tmp_path / "home"))
+    made = made_of({"raw": RAW}, parts={"raw": ["gsm8k/train.jsonl"]})
+    prompts, traces = tmp_path / "prompts", tmp_path / "traces"
+    assert main(PROMPTS, ["--raw", str(RAW), "--out", str(prompts), "--set", "method=gsm8k", "n_prompts=2"]) == 0
+    assert sources_of(prompts) == made["licences"] and set(made["licences"]) == {"gsm8k"}
+    assert main(TRACES, ["--prompts", str(prompts), "--out", str(traces), "--set", "backend=scripted"]) == 0
+    found = {name: (one["kind"], one["licence"]) for name, one in sources_of(traces).items()}
+    assert found == {"gsm8k": ("data", "mit"), "scripted": ("teacher", "apache-2.0")}
+    assert of_asked({"backend": "openai_api", "model": "org/teacher"}, "teacher")["org/teacher"]["licence"] == "gemma"
