@@ -11,6 +11,7 @@ from collections.abc import Sequence
 # command: module with a `main`, what it does
 COMMANDS = {
     "init": ("datagen.init.command", "a new project for your own prompts, in which `dvc repro` runs at once"),
+    "plan": ("datagen.plan.command", "what a pipeline would ask, hold, take and cost; --tune: what a server gives"),
     "list": ("datagen.listing", "stages with their inputs, and the methods of each family"),
     "why": ("datagen.why", "a row's whole way: prompt, teacher, sampling, verdict, kept or dropped and why"),
     "lineage": ("datagen.lineage", "what a dataset was made of: rows kept and dropped, by stage and reason"),
