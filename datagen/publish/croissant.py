@@ -3,13 +3,12 @@
 Croissant 1.1 (http://mlcommons.org/croissant/1.1) with the properties of its extension for responsible AI
 (http://mlcommons.org/croissant/RAI/1.0), and the lineage in the words of the W3C's PROV-O, as Croissant recommends.
 
-The repository is one resource, as on the Hub's own metadata, and each Parquet file in it another, with its SHA-256. A
-loader that has the folder reads it in the repository's place: `mlcroissant.Dataset(FILE, mapping={"repo": FOLDER})`.
+The repository is one resource, as in the Hub's own metadata, and the Parquet files of a table are another: not each by
+itself, so that this file stays as it is while rows come. The manifest of the data has the hashes. A loader that has the
+folder reads it in the repository's place: `mlcroissant.Dataset(FILE, mapping={"repo": FOLDER})`.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -89,7 +88,6 @@ def croissant_metadata(
         **_provenance(history),
         "distribution": [
             _repository(url),
-            *(_file(layout, one) for of in files.values() for one in of),
             *(_file_set(config, of.values()) for config, of in layout.patterns.items()),
         ],
         "recordSet": [_splits(layout), *(_record_set(config, of, layout) for config, of in files.items())],
@@ -217,20 +215,6 @@ def _repository(url: str) -> dict[str, Any]:
     }
 
 
-def _file(layout: Layout, name: str) -> dict[str, Any]:
-    path = layout.folder / name
-    return {
-        "@type": "cr:FileObject",
-        "@id": name,
-        "name": name,
-        "contentUrl": name,
-        "containedIn": {"@id": _REPOSITORY},
-        "contentSize": f"{path.stat().st_size} B",
-        "encodingFormat": _PARQUET,
-        "sha256": _sha256(path),
-    }
-
-
 def _file_set(config: str, patterns: Iterable[str]) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
@@ -332,8 +316,3 @@ def _data_type(dtype: pl.DataType) -> str:
     if dtype.is_float():
         return f"cr:Float{32 if dtype == pl.Float32 else 64}"
     return "sc:Text"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
