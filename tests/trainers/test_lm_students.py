@@ -62,6 +62,7 @@ def test_nothing_is_to_be_learned_of_oneself(tiny: Path, traces: Path, tmp_path:
     assert abs(records[0]["loss"]) < 1e-6 and records[0]["gradient_norm"] < 1e-4
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["teacher"]["model"] == tiny.name and manifest["params"]["teacher"] == str(tiny)
+    assert manifest["licences"][tiny.name] == {"kind": "base", "licence": "unknown"}
     assert set(manifest["inputs"]) == {"data"}
 
 
