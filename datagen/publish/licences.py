@@ -21,6 +21,7 @@ from datagen.contracts.licences import BINDING, Kind, join, source, sources_of
 Group = Literal["free", "permissive", "share-alike", "non-commercial", "terms", "no-derivatives"]
 
 _CC = "https://creativecommons.org/licenses"
+_SHARE_ALIKE = "https://wiki.creativecommons.org/wiki/ShareAlike_compatibility:_GPLv3"
 _GNU = "https://www.gnu.org/licenses/license-list.html"
 _APACHE = "https://www.apache.org/legal/resolved.html"
 _GPL = ("lgpl-2.1", "lgpl-3.0", "gpl-2.0", "gpl-3.0", "agpl-3.0")
@@ -55,7 +56,7 @@ def _creative_commons() -> dict[str, Rule]:
     versions = ("2.0", "2.5", "3.0", "4.0")
     for version in versions:
         later = [one for one in versions if one > version]
-        chart = "https://wiki.creativecommons.org/wiki/License_Compatibility"
+        chart = "https://creativecommons.org/faq/, Can I combine material under different Creative Commons licenses?"
         by_sa = [f"cc-by-sa-{one}" for one in later] + (["gpl-3.0"] if version == "4.0" else [])
         by_nc = [f"cc-by-nc-{one}" for one in later] + [f"cc-by-nc-sa-{one}" for one in versions if one >= version]
         by_nc_sa = [f"cc-by-nc-sa-{one}" for one in later]
@@ -63,7 +64,9 @@ def _creative_commons() -> dict[str, Rule]:
             f"cc-by-{version}": Rule(
                 "permissive", f"{_CC}/by/{version}/", f"{chart}; {_GNU}", not_into=() if version == "4.0" else _GPL
             ),
-            f"cc-by-sa-{version}": Rule("share-alike", f"{_CC}/by-sa/{version}/", f"{chart}; {_GNU}", tuple(by_sa)),
+            f"cc-by-sa-{version}": Rule(
+                "share-alike", f"{_CC}/by-sa/{version}/", f"{chart}; {_SHARE_ALIKE}", tuple(by_sa)
+            ),
             f"cc-by-nc-{version}": Rule("non-commercial", f"{_CC}/by-nc/{version}/", chart, tuple(by_nc)),
             f"cc-by-nc-sa-{version}": Rule("non-commercial", f"{_CC}/by-nc-sa/{version}/", chart, tuple(by_nc_sa)),
             f"cc-by-nd-{version}": Rule("no-derivatives", f"{_CC}/by-nd/{version}/", "section 2(a)(1)(B)"),
@@ -107,9 +110,11 @@ RULES: dict[str, Rule] = {
     "gpl-2.0": Rule("share-alike", f"{_OSI}/gpl-2-0", "section 2(b)"),
     "gpl-3.0": Rule("share-alike", f"{_OSI}/gpl-3-0", "sections 5(c) and 13", ("agpl-3.0",)),
     "agpl-3.0": Rule("share-alike", f"{_OSI}/agpl-v3", "section 5(c)"),
-    "gemma": Rule("terms", "https://ai.google.dev/gemma/terms", "sections 1.1(e) and 3.1: use restrictions travel on"),
+    "gemma": Rule(
+        "terms", "https://ai.google.dev/gemma/terms", "sections 1.1(e), 3.1: they bind what learns its output"
+    ),
     "llama2": _llama("2", "section 1(b)(v): outputs improve no other language model"),
-    "llama3": _llama("3", "section 1(b)(iv): outputs improve no other language model"),
+    "llama3": _llama("3", "section 1(b)(v): outputs improve no other language model"),
     "llama3.1": _llama("3.1", "section 1(b)(i): models of outputs are named Llama, and its notice goes along"),
     "llama3.2": _llama("3.2", "section 1(b)(i), as of 3.1"),
     "llama3.3": _llama("3.3", "section 1(b)(i), as of 3.1"),
