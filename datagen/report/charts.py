@@ -35,6 +35,7 @@ def funnel(steps: Mapping[str, Step]) -> str:
         "From prompts to the training set",
         "Every row that came in went on or was dropped for one reason. Nothing is lost on the way.",
         rows,
+        id="funnel",
     )
 
 
@@ -89,6 +90,7 @@ def rate_bars(rates: Mapping[str, Mapping[str, Rate]]) -> str:
         "The share of answers that pass every check. The student is asked about prompts that it never saw. "
         f"Lines are 95 % intervals.{rest}",
         f'<p class="legend">{legend}</p>\n<table class="rates">\n{rows}</table>',
+        id="rates",
     )
 
 
@@ -115,6 +117,7 @@ def loss_curve(losses: Sequence[tuple[float, float]]) -> str:
         "Training loss",
         f"Nats a token of the answers, {losses[0][1]:.3f} at the first step and {losses[-1][1]:.3f} at the last.",
         line_chart(losses, "step"),
+        id="loss",
     )
 
 

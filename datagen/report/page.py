@@ -17,12 +17,14 @@ from datagen.report.markup import duration, long_text, percent, plain, section, 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def render(figures: Figures, more: str = "", n_rows: int = 0) -> str:
-    """The whole page; `more` is HTML of further sections, `n_rows` what the row browser beside it has."""
+def render(figures: Figures, more: str = "", n_rows: int = 0, overview: str = "", spread: str = "") -> str:
+    """The whole page; `more`, `overview` and `spread` are HTML of further sections, `n_rows` what the browser has."""
     body = (
         _header(figures, n_rows),
+        overview,
         funnel(figures.steps),
         rate_bars(figures.rates),
+        spread,
         loss_curve(figures.losses),
         _samples(figures.samples),
         _unseen(figures.unseen),

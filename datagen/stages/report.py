@@ -10,12 +10,22 @@ from datagen.contracts.stage import Run, Stage, main
 from datagen.lineage import find_directories
 from datagen.report.browser import write_browser
 from datagen.report.corpus import corpus_sections
+from datagen.report.costs import cost_section, read_runs
+from datagen.report.distributions import spread_sections
 from datagen.report.domains import domain_section
 from datagen.report.extraction import extraction_section
 from datagen.report.figures import ALL, count
 from datagen.report.graphs import graph_sections
 from datagen.report.images import image_sections
+from datagen.report.map import pipeline_map
 from datagen.report.page import render
+
+PARTS = {  # input to the id of the page's part that shows it
+    "prompts": "funnel", "traces": "funnel", "verified": "funnel", "prompts_heldout": "rates", "student": "loss",
+    "evaluation": "rates", "corpus": "texts", "encoder_evaluation": "texts", "condensed": "images",
+    "image_evaluation": "images", "condensed_graphs": "graphs", "graph_evaluation": "graphs",
+    "domain_weights": "domains", "extracted": "extraction", "match": "extraction",
+}  # fmt: skip
 
 
 class Config(Params):
@@ -32,22 +42,21 @@ def run(run: Run) -> dict[str, Any]:
     folders = ("condensed", "condensed_graphs")
     made_of = {name: path for name, path in run.inputs.items() if name not in ("run_metrics", *folders)}
     figures = count(made_of, run.inputs.get("run_metrics"))
-    corpus = run.inputs.get("corpus")
-    more = corpus_sections(corpus, run.inputs.get("encoder_evaluation")) if corpus else ""
-    more += image_sections(run.inputs.get("condensed"), run.inputs.get("image_evaluation"))
-    more += graph_sections(run.inputs.get("condensed_graphs"), run.inputs.get("graph_evaluation"))
-    if weights := run.inputs.get("domain_weights"):
-        more += domain_section(weights)
-    if (extracted := run.inputs.get("extracted")) and (match := run.inputs.get("match")):
-        more += extraction_section(extracted, match, run.inputs.get("matched_against", run.inputs["verified"]))
+    more = "".join(f'<div id="{part}">{html}</div>\n' for part, html in _parts(run).items() if html)
     writing = run.out.with_name(f".{run.out.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
     between = find_directories(made_of["between"]) if "between" in made_of else []
+    places = {path: PARTS[name] for name, path in made_of.items() if name not in ("between", "matched_against")}
+    places |= dict.fromkeys(between, "funnel")
+    for name in folders:
+        if folder := run.inputs.get(name):
+            places |= dict.fromkeys(find_directories(folder), PARTS[name])
     n_rows = write_browser(
         [*(path for name, path in made_of.items() if name != "between"), *between], writing / "rows.html"
     )
-    (writing / "index.html").write_text(render(figures, more, n_rows), encoding="utf-8")
+    page = render(figures, more, n_rows, pipeline_map(places), spread_sections(run.inputs["verified"]))
+    (writing / "index.html").write_text(page, encoding="utf-8")
     plotted = [
         {"family": family or "all", "who": who, "rate": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
         for who, by_family in figures.rates.items()
@@ -63,6 +72,22 @@ def run(run: Run) -> dict[str, Any]:
     write_json(writing / "manifest.json", {"format": "datastill", "stage": run.name, "inputs": hashes})
     replace_directory(writing, run.out)
     return {"verified": figures.steps["verified"].n_out, "families": len(figures.rates["teacher"].keys() - {ALL})}
+
+
+def _parts(run: Run) -> dict[str, str]:
+    """The page's parts besides the funnel's, by id."""
+    given = run.inputs.get
+    corpus, weights, extracted, match = map(given, ("corpus", "domain_weights", "extracted", "match"))
+    against = given("matched_against", run.inputs["verified"])
+    metrics = given("run_metrics")
+    return {
+        "texts": corpus_sections(corpus, given("encoder_evaluation")) if corpus else "",
+        "images": image_sections(given("condensed"), given("image_evaluation")),
+        "graphs": graph_sections(given("condensed_graphs"), given("graph_evaluation")),
+        "domains": domain_section(weights) if weights else "",
+        "extraction": extraction_section(extracted, match, against) if extracted and match else "",
+        "asked": cost_section(read_runs(metrics)) if metrics else "",
+    }
 
 
 STAGE = Stage(
