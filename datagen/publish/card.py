@@ -29,6 +29,7 @@ _TABLES = {
     "verdicts": "what each verifier said of each row",
 }
 _EXACT = {"condensed.safetensors": "train_image --images", "condensed_graphs.safetensors": "train_graph --graphs"}
+_MAX_CLASSES = 30  # whose names are listed
 _MAX_CHARS = 1200  # of a text in the example
 
 
@@ -186,8 +187,19 @@ def _tables(layout: Layout) -> str:
 
 def _meanings(layout: Layout, columns: list[Column]) -> str:
     meanings = column_meanings(layout.record or "")
-    rows = [(f"`{one.name}`", one.dtype, meanings.get(one.name, "")) for one in columns]
-    return sections.table(("column", "type", "meaning"), rows)
+    classes = {one["name"]: _classes(one) for one in layout.features[ROWS]}
+    rows = [(f"`{one.name}`", classes[one.name] or one.dtype, meanings.get(one.name, "")) for one in columns]
+    return "Columns of `default`:\n\n" + sections.table(("column", "type", "meaning"), rows)
+
+
+def _classes(feature: Mapping[str, Any]) -> str:
+    """The names of a column of classes, as far as they are few; empty for another."""
+    dtype = feature.get("dtype")
+    names = (
+        list(dtype["class_label"]["names"].values()) if isinstance(dtype, Mapping) and "class_label" in dtype else []
+    )
+    told = ", ".join(f"`{name}`" for name in names[:_MAX_CLASSES])
+    return f"class: {told}{', …' if len(names) > _MAX_CLASSES else ''}" if names else ""
 
 
 def _example(layout: Layout, files: list[Path]) -> str:

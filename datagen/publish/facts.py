@@ -95,7 +95,8 @@ def limits(
         told.append(f"{column.n_distinct:,} of {n_prompts:,} prompts have a row here.")
     if (ends := counted.get("finish_reason")) and (cut := ends.values.get("length")):
         told.append(f"{cut:,} of {n:,} answers ended because they reached their greatest length, not their end.")
-    if any(step.manifest.get("images_are", step.manifest.get("graphs_are")) == "made" for step in behind):
+    is_condensed = any(step.manifest.get("images_are", step.manifest.get("graphs_are")) == "made" for step in behind)
+    if is_condensed:
         told.append(
             "The rows were made to train networks, not to be looked at: they are no samples of the data that they "
             "stand for, and other networks than those they were made with may learn less from them."
@@ -103,7 +104,7 @@ def limits(
     others = [name for name in languages.shares if name != next(iter(languages.shares))]
     if others:
         told.append(f"Not all of it is in one language: {', '.join(others)} too.")
-    if n < _FEW_ROWS:
+    if n < _FEW_ROWS and not is_condensed:
         told.append(f"{n:,} rows are few: enough to see what the pipeline does, not to learn a task from.")
     told += [f"The check `{gate}` failed and was overridden." for gate in sorted(checked.allowed)]
     return told or ["None is known beyond what the sections above say."]

@@ -70,11 +70,18 @@ def models(history: History, checked: "Checked") -> str:
     """Who wrote, judged or started what, at which revision."""
     licences = {source.name: source.licence for source in checked.resolved.sources}
     rows = [
-        (one.role, f"`{one.stage}`", f"`{one.name}`", f"`{one.revision}`" if one.revision else "", one.backend,
-         ", ".join(f"{name} {value}" for name, value in one.sampling.items()), licences.get(one.name) or "")
+        (
+            one.role,
+            f"`{one.stage}`",
+            f"`{one.name}`",
+            one.backend,
+            licences.get(one.name) or "",
+            ", ".join(f"{name} {value}" for name, value in one.sampling.items()),
+            f"`{one.revision}`" if one.revision else "",
+        )
         for one in history.models
-    ]  # fmt: skip
-    return section("Models", table(("role", "step", "model", "revision", "asked through", "sampling", "licence"), rows))
+    ]
+    return section("Models", table(("role", "step", "model", "asked through", "licence", "sampling", "revision"), rows))
 
 
 def verification(history: History) -> str:
