@@ -1,35 +1,46 @@
 """The command against a Hub on loopback; oracles: what `datasets` loads from there, and what the server counts."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import save_file
 
 from datagen import cli
-from datagen.contracts.dataset import content_hash, iterate, write_json
+from datagen.contracts.dataset import DatasetWriter, content_hash, iterate, write_json
+from datagen.contracts.images import ImageRow, to_png
 from tests.datagen.publish.conftest import write_documents
 from tests.hub_server import HubServer
+from tests.tiny_images import tiny_images
 
 REPO = "org/data"
 LICENCES = {"rows": {"kind": "data", "licence": "cc0-1.0"}}
 PASSING = {"licences": LICENCES, "stage": "filter", "method": "decontamination"}
 LOAD = """
-import datasets, json, sys
-def load(config, revision):
-    rows = datasets.load_dataset("org/data", config, split="train", revision=revision)
-    return {"rows": rows.to_list(), "features": rows.features.to_dict()}
-json.dump([load("default", sys.argv[1]), load("rejections", None)], sys.stdout)
+import datasets, hashlib, json, sys
+def load(repo, config, split, revision):
+    rows = datasets.load_dataset(repo, config, split=split, revision=revision)
+    features = rows.features.to_dict()
+    if "image" in features:
+        rows = rows.cast_column("image", datasets.Image(decode=False))
+    rows = rows.to_list()
+    for row in rows:
+        if "image" in row:
+            row["image"] = hashlib.sha256(row["image"]["bytes"]).hexdigest()
+    return {"rows": rows, "features": features}
+json.dump([load(*one) for one in json.loads(sys.argv[1])], sys.stdout)
 """
 
 
-def load(home: Path, revision: str) -> list[dict[str, object]]:
-    """Rows of a revision and rejections of the newest, in a process of its own, as a user of the Hub loads them."""
+def load(home: Path, *wanted: tuple[str, str, str, str | None]) -> list[dict[str, Any]]:
+    """Repository, config, split and revision, in a process of its own, as a user of the Hub loads them."""
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, revision],
+        [sys.executable, "-c", LOAD, json.dumps(wanted)],
         env=os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"},
         capture_output=True,
         text=True,
@@ -39,25 +50,58 @@ def load(home: Path, revision: str) -> list[dict[str, object]]:
     return json.loads(done.stdout)
 
 
+def write_images(path: Path, n_per_class: int) -> Path:
+    images = tiny_images(n_per_class, seed=n_per_class)
+    manifest = {**PASSING, "stage": "images", "classes": list(images.classes), "shape": [1, 8, 8]}
+    with DatasetWriter(path, ImageRow, manifest) as writer:
+        for id, pixels, label in zip(images.ids, images.pixels, images.labels.tolist(), strict=True):
+            writer.read()
+            writer.write(ImageRow(id=f"{n_per_class}-{id}", image={"bytes": to_png(pixels), "path": None}, label=label))
+    return path
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_documents(tmp_path / "data", [f"row-{i}" for i in range(90)], manifest=PASSING)
 
 
-def test_what_was_published_loads_with_equal_rows_and_types(hub: HubServer, data: Path, tmp_path: Path, capsys):
+def test_what_was_published_loads_with_equal_rows_and_types(
+    hub: HubServer, data: Path, pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Texts and their rejections, traces, and images in two splits; the card says the types, beside the files."""
+    verified, images = pipeline / "data" / "verified", write_images(tmp_path / "images", 3)
+    more = write_images(tmp_path / "more", 2)
     assert cli.main(["publish", str(data), "--repo", REPO]) == 0
     tag = content_hash(data)[:12]
     told = capsys.readouterr().out
     assert f"{hub.url}/datasets/{REPO} (private): " in told and f"revision {tag}" in told
-    found, rejections = load(tmp_path / "home", tag)
-    assert found["rows"] == list(iterate(data))
-    assert found["features"] == {
-        name: {"dtype": "string", "_type": "Value"} for name in ("id", "text", "source", "domain", "licence", "info")
-    }
+    everything = ["decontamination", "duplicates", "licence"]
+    assert cli.main(["publish", str(verified), "--repo", "org/traces", "--allow", *everything]) == 0
+    assert cli.main(["publish", str(images), "--repo", "org/images", "--split", f"test={more}"]) == 0
+    texts, rejections, traces, train, test = load(
+        tmp_path / "home",
+        (REPO, "default", "train", tag),
+        (REPO, "rejections", "train", None),
+        ("org/traces", "default", "train", None),
+        ("org/images", "default", "train", None),
+        ("org/images", "default", "test", None),
+    )
+    assert texts["rows"] == list(iterate(data))
+    string = {"dtype": "string", "_type": "Value"}
+    assert texts["features"] == dict.fromkeys(("id", "text", "source", "domain", "licence", "info"), string)
     assert rejections["rows"] == list(iterate(data, "rejections"))
+    assert traces["rows"] == list(iterate(verified))
+    message = dict.fromkeys(("role", "content", "name", "tool_calls", "tool_call_id"), string)
+    assert traces["features"]["messages"] == {"feature": message, "_type": "List"}
+    assert traces["features"]["sample_index"] == {"dtype": "int32", "_type": "Value"}
+    for found, path in ((train, images), (test, more)):
+        digests = {row["id"]: hashlib.sha256(row["image"]["bytes"]).hexdigest() for row in iterate(path)}
+        assert {row["id"]: row["image"] for row in found["rows"]} == digests
+        assert found["features"]["image"]["_type"] == "Image"
+        assert found["features"]["label"] == {"names": ["corner 0", "corner 1", "corner 2"], "_type": "ClassLabel"}
 
 
-def test_run_twice_it_does_nothing(hub: HubServer, data: Path, capsys):
+def test_run_twice_it_does_nothing(hub: HubServer, data: Path, capsys: pytest.CaptureFixture[str]):
     cli.main(["publish", str(data), "--repo", REPO])
     sent = dict(hub.n_bytes)
     capsys.readouterr()
@@ -74,7 +118,9 @@ def test_nothing_that_is_sent_names_this_machine(hub: HubServer, tmp_path: Path)
         assert not [one for one in named if one.encode() in content], name
 
 
-def test_every_gate_that_refuses_is_in_one_message_and_allow_names_them(hub: HubServer, tmp_path: Path, capsys):
+def test_every_gate_that_refuses_is_in_one_message_and_allow_names_them(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     data = write_documents(tmp_path / "data", ["a", "b"])
     assert cli.main(["publish", str(data), "--repo", REPO]) == 3
     message = capsys.readouterr().err
@@ -95,7 +141,7 @@ def test_a_stated_licence_is_in_the_card(hub: HubServer, tmp_path: Path):
 
 
 def test_a_dry_run_writes_the_folder_and_needs_no_hub(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -156,7 +202,12 @@ def test_a_student_is_a_model_repository(hub: HubServer, tmp_path: Path):
     ],
 )
 def test_what_is_wrong_with_the_command_line(
-    data: Path, arguments: list[str], says: str, code: int, capsys, monkeypatch: pytest.MonkeyPatch
+    data: Path,
+    arguments: list[str],
+    says: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("HF_TOKEN", "hf_writes")
     given = [one.replace("DATA", str(data)) for one in arguments]
