@@ -233,11 +233,16 @@ def _statistics(columns: list[Column]) -> str:
             continue
         values = ", ".join(f"`{value}` {n:,}" for value, n in one.values.items())
         figures = (f"{figure:,.4g}" if figure is not None else "" for figure in (one.low, one.mean, one.high))
-        distinct = f"{one.n_distinct:,}" if one.n_distinct is not None else ""
+        distinct = _counted(one.n_distinct, is_exact=one.is_exact) if one.n_distinct is not None else ""
         rows.append((f"`{one.name}`", f"{one.n_missing:,}", distinct, one.size, *figures, values))
     head = ("column", "missing", "different", "of its", "least", "mean", "most", "rows by value")
     told = f"No row has a value in {', '.join(empty)}." if empty else ""
     return sections.section("Statistics", sections.table(head, rows, right=(1, 2, 4, 5, 6)), told)
+
+
+def _counted(n: int, *, is_exact: bool) -> str:
+    """A number; an estimate to two digits."""
+    return f"{n:,}" if is_exact else f"about {float(f'{n:.2g}'):,.0f}"
 
 
 def _evaluated(history: History) -> str:

@@ -28,7 +28,8 @@ class Column:
         n_missing: rows without a value.
         size: what `low`, `mean` and `high` are of: value, characters, elements or bytes; empty where there are none.
         low, mean, high: over the rows that have a value; None where none has.
-        n_distinct: different values of a plain column; above 100,000 rows about so many (HyperLogLog).
+        n_distinct: different values of a plain column.
+        is_exact: whether it is counted; above 100,000 rows it is estimated (HyperLogLog), some percent off.
         values: value to rows, the most frequent first, where there are at most `MAX_VALUES`, and two rows to a value.
     """
 
@@ -40,6 +41,7 @@ class Column:
     mean: float | None
     high: float | None
     n_distinct: int | None
+    is_exact: bool
     values: Mapping[str, int]
 
 
@@ -88,6 +90,7 @@ def count_columns(files: Sequence[Path]) -> list[Column]:
             low=counted.get(f"{name} low"),
             mean=counted.get(f"{name} mean"),
             high=counted.get(f"{name} high"),
+            is_exact=n_rows <= MAX_EXACT,
             n_distinct=(n := counted.get(f"{name} distinct")),
             values=_count_values(frame, name, dtype) if n is not None and n <= min(MAX_VALUES, n_rows // 2) else {},
         )

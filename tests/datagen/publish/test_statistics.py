@@ -84,6 +84,14 @@ def test_a_prompt_is_in_the_language_of_its_messages(tmp_path: Path):
     assert tell_languages(written(tmp_path, pl.DataFrame({"label": [1]}))).shares == {}
 
 
+def test_many_different_values_are_estimated(tmp_path: Path):
+    """Above 100,000 rows; the estimate is within a fifth."""
+    exact = count_columns(written(tmp_path, pl.DataFrame({"id": range(100_000)})))[0]
+    assert exact.is_exact and exact.n_distinct == 100_000
+    (found,) = count_columns(written(tmp_path, pl.DataFrame({"id": range(150_000)})))
+    assert not found.is_exact and found.n_distinct is not None and 120_000 < found.n_distinct < 180_000
+
+
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
     """Eight times the rows, 80 MB of random text, take at most 60 MB more."""
     rng = random.Random(0)
