@@ -151,7 +151,7 @@ def measure_growth(folder: Path, n_rows: int, *, gates: bool, xet: bool) -> dict
 def _show(rows: Sequence[dict[str, Any]]) -> None:
     print("".join(f"{column:>18}" for column in rows[0]))
     for row in rows:
-        print("".join(f"{cell:>18,}" for cell in row.values()), flush=True)
+        print("".join(f"{row[column]:>18,}" for column in rows[0]), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
