@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from datagen.publish.facts import limits, title_of
-from datagen.publish.history import ASKING, History, Step
+from datagen.publish.history import ASKING, WRITERS, History, Step
 from datagen.publish.layout import ROWS, Layout
 from datagen.publish.meanings import column_meanings
 from datagen.publish.sections import steps_of, summary_of
@@ -115,9 +115,7 @@ def _describe(layout: Layout, history: History, languages: Languages) -> str:
 def _responsible(layout: Layout, history: History, checked: "Checked", known: Sequence[str]) -> dict[str, Any]:
     """Properties of Croissant's extension for responsible AI that manifests and checks can answer."""
     steps = history.steps
-    asked = [
-        one for step in history.behind_rows if step.stage in ASKING for one in step.models if one.role == "teacher"
-    ]
+    asked = [one for step in history.behind_rows if step.stage in ASKING for one in step.models if one.role in WRITERS]
     writers = ", ".join(sorted({f"{one.name} at revision {one.revision}" for one in asked}))
     tools = sorted({f"{one.role} {one.name}" for one in history.models if one.role in ("judge", "embedder")})
     judged = [one for step in history.behind_rows for one in step.judged]

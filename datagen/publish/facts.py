@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from datagen.publish.history import ASKING, History
+from datagen.publish.history import ASKING, WRITERS, History
 from datagen.publish.layout import ROWS, Layout
 from datagen.publish.sections import share
 from datagen.publish.statistics import Column, Languages
@@ -32,6 +32,7 @@ _WRITTEN = {
     "images": "images of {method}",
     "graphs": "graphs by {method}",
     "domains": "texts of several domains",
+    "evaluate_lm": "answers of {teacher} and of what it was before training",
 }
 _AFTERWARDS = {
     "verify": "verified",
@@ -45,11 +46,15 @@ _FEW_ROWS = 1000
 
 def title_of(history: History) -> str:
     """What it is, such as `Verified answers of smollm2-135m-instruct`."""
-    stages = [step.stage for step in history.steps]
+    last = history.last
+    behind = [step for step in history.steps if step in history.behind_rows]
+    stages = [step.stage for step in behind]
     at = max((i for i, stage in enumerate(stages) if stage in _WRITTEN), default=-1)
-    step = history.steps[at]
-    teacher = next((one.name for one in step.models if one.role == "teacher"), "a teacher")
-    noun = _WRITTEN.get(step.stage, f"rows of {step.stage}").format(teacher=teacher, method=step.method)
+    if at < 0 or not {last.stage} <= _WRITTEN.keys() | _AFTERWARDS.keys():
+        return f"Output of {last.stage}"
+    step = behind[at]
+    who = next((one.name for one in step.models if one.role in WRITERS), "a teacher")
+    noun = _WRITTEN[step.stage].format(teacher=who, method=step.method)
     after = [_AFTERWARDS[stage] for stage in dict.fromkeys(stages[at + 1 :]) if stage in _AFTERWARDS]
     title = " and ".join([", ".join(after[:-1]), after[-1]] if after[1:] else after) + f" {noun}"
     return title.strip()[:1].upper() + title.strip()[1:]
@@ -77,7 +82,7 @@ def limits(
     n = sum(layout.n_rows[ROWS].values())
     counted = {one.name: one for one in columns}
     behind, told = history.behind_rows, list[str]()
-    asked = [one for step in behind if step.stage in ASKING for one in step.models if one.role == "teacher"]
+    asked = [one for step in behind if step.stage in ASKING for one in step.models if one.role in WRITERS]
     writers = sorted({f"`{one.name}`" for one in asked})
     if history.is_synthetic and writers:
         told.append(f"A model wrote it ({', '.join(writers)}): errors, habits and biases of that model are in it.")

@@ -24,7 +24,9 @@ from datagen.publish.places import without_places
 _PRICES = ("price_per_million_prompt_tokens", "price_per_million_completion_tokens")
 _ASKED = ("temperature", "top_p", "max_new_tokens", "samples_per_prompt", "seed")  # what a teacher's answers hang on
 _ROLES = {"teacher": "teacher", "base": "starting point", "embedder": "embedder", "tokenizer": "tokenizer"}
-ASKING = ("traces", "corpus", "extract")  # stages whose rows a model wrote
+_EVALUATED = {"after": "student", "before": "before training"}
+ASKING = ("traces", "corpus", "extract", "evaluate_lm")  # stages whose rows models wrote
+WRITERS = ("teacher", "student", "before training")  # roles of the models that wrote them
 TRAINING = ("train_lm", "train_encoder", "train_image", "train_graph", "train_node", "experts")
 
 
@@ -33,7 +35,7 @@ class Model:
     """A model that had a part in it.
 
     Attributes:
-        role: teacher, judge, embedder, tokenizer or starting point.
+        role: teacher, judge, embedder, tokenizer, starting point, or one of two that an evaluation compared.
         name: as the stage was told it.
         revision: a commit of the Hub, or the hash of its files.
         stage: that used it.
@@ -105,10 +107,13 @@ class Step:
 
     def given(self, argument: str) -> str:
         """The path that an argument had: of the step whose rows it read, else in DVC's command; else empty."""
-        words, option = list(self.command), f"--{option_of(argument)}"
-        at = words.index(option) + 1 if option in words[:-1] else 0
-        word = Path(words[at]) if at else Path()
-        return self.parents.get(argument) or (word.name if word.is_absolute() else word.as_posix() if at else "")
+        word = self.option(f"--{option_of(argument)}")
+        return self.parents.get(argument) or (Path(word).name if Path(word).is_absolute() else word)
+
+    def option(self, name: str) -> str:
+        """What an option of DVC's command is; empty where it has none."""
+        words = list(self.command)
+        return words[words.index(name) + 1] if name in words[:-1] else ""
 
     @property
     def writes_rows(self) -> bool:
@@ -238,7 +243,8 @@ def _origins(directory: Path) -> dict[str, str]:
     """Argument to hash of what it was made of: its inputs, and the student that was asked, whose revision is a hash."""
     manifest = read_manifest(directory)
     asked = {role: one["revision"] for role, one in _models(manifest) if isinstance(one.get("revision"), str)}
-    return asked | input_hashes(manifest)
+    inputs = input_hashes(manifest)
+    return {role: hash for role, hash in asked.items() if hash not in inputs.values()} | inputs
 
 
 def _found(directory: Path, by_hash: Mapping[str, Path]) -> dict[str, Path]:
@@ -250,7 +256,8 @@ def _found(directory: Path, by_hash: Mapping[str, Path]) -> dict[str, Path]:
 def _models(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Role and identity of each model that a manifest names."""
     found = [(role, one) for key, role in _ROLES.items() if isinstance(one := manifest.get(key), dict)]
-    judges = manifest.get("judges", {})
+    judges, evaluated = manifest.get("judges", {}), manifest.get("models", {})
+    found += [(role, evaluated[who]) for who, role in _EVALUATED.items() if isinstance(evaluated.get(who), dict)]
     several = judges.values() if isinstance(judges, dict) else judges
     return [*found, *(("judge", one) for one in several if isinstance(one, dict))]
 

@@ -247,14 +247,11 @@ def command_of(step: Step, name: str) -> str:
 
 
 def section_names(steps: Iterable[Step]) -> dict[str, str]:
-    """Path of a step to its section of params.yaml: the stage's name, and where several have one, what it wrote too."""
-    steps = list(steps)
-    stages = [step.stage for step in steps]
-    written = {step.path: re.sub(r"\W+", "_", Path(step.path).name) for step in steps}
-    return {
-        step.path: step.stage if stages.count(step.stage) == 1 else f"{step.stage}_{written[step.path]}"
-        for step in steps
-    }
+    """Path of a step to its section of params.yaml: DVC's, else the stage's name; of equal ones with what it wrote."""
+    wanted = {step.path: step.option("--section") or step.stage for step in steps}
+    several = {name for name in wanted.values() if list(wanted.values()).count(name) > 1}
+    written = {path: f"{name}_{re.sub(r'[^a-zA-Z0-9]+', '_', Path(path).name)}" for path, name in wanted.items()}
+    return {path: written[path] if name in several else name for path, name in wanted.items()}
 
 
 def citations(history: History) -> str:

@@ -60,6 +60,7 @@ def add_student(root: Path, name: str = "student", *, seed: int = 0) -> Path:
         root / "data" / f"evaluation_{name}" / "manifest.json",
         {
             "format": "datastill", "stage": "evaluate_lm", "params": {}, "figures": figures, "files": {},
+            "models": {"after": {"model": name, "revision": content_hash(student), "backend": "local"}},
             "inputs": {"model": content_hash(student), "data": content_hash(root / "data" / "prompts")},
             "rows": {"in": 8, "out": 8, "rejected": 0}, "rejected": {},
         },

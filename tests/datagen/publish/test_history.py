@@ -64,6 +64,9 @@ def test_a_student_has_its_evaluations_and_its_data_and_no_other_s(project: Path
     assert [step.path for step in found.steps] == ["data/prompts", "data/traces", "data/verified", "models/student"]
     assert [step.path for step in found.evaluations] == ["data/evaluation_student"]
     assert found.evaluations[0].parents["data"] == "data/prompts"
+    answers = read_history(project / "data" / "evaluation_student")
+    assert answers.is_synthetic and answers.last.parents == {"data": "data/prompts", "model": "models/student"}
+    assert [one.name for one in answers.models if one.role == "student"] == ["student"]
 
 
 def test_what_was_extracted_leads_back_to_the_student_s_own_data(project: Path):
