@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": ("datagen.doctor", "what is installed and found here, and what to do about what is not"),
     "export": ("datagen.export", "a verified dataset in the column types that TRL's trainers take"),
     "publish": ("datagen.publish.command", "a dataset or a student on the Hugging Face Hub, with its card and licence"),
+    "report": ("datagen.report.command", "a run on pages that anybody can open; --compare: two runs side by side"),
     "ledger": ("datagen.ledger", "the paid answers: stats, verify, export, import, prune"),
 }
 USAGE = """usage: datastill COMMAND ...

@@ -1,4 +1,7 @@
-"""Show a run on HTML pages: the funnel, rates, samples, time, how all of it was made; and any row's whole way."""
+"""Show a run on HTML pages: the funnel, rates, samples, time, how all of it was made; and any row's whole way.
+
+`datastill report --compare EXP` shows two runs side by side instead, by the metrics that DVC keeps of them.
+"""
 
 import shutil
 from collections.abc import Mapping
