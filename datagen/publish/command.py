@@ -25,7 +25,7 @@ from datagen.publish.folder import lay_out
 from datagen.publish.gates import Checked, check
 from datagen.publish.layout import Kind, Layout, Uploaded
 from datagen.publish.places import check_places, shortened
-from datagen.publish.upload import endpoint, look, push
+from datagen.publish.upload import check_name, check_token, endpoint, look, push
 from datagen.publish.weights import is_student, lay_out_student
 
 _FIRST_SPLIT = "train"
@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
     splits = {split: Path(path) for split, path in sources.items()}
     stated = _pairs(arguments.licence_of, "--licence-of", "gpt-x=other")
     kind = _check_sources(splits)
+    check_name(arguments.repo)
+    if not arguments.dry_run:
+        check_token()  # before the gates, which read every row
     checked = check_gates(splits, allow=arguments.allow, stated=stated, against=arguments.against)
     remote = None if arguments.dry_run else look(arguments.repo, kind)
     out = arguments.out or (Path("published", *arguments.repo.split("/")) if arguments.dry_run else None)

@@ -11,6 +11,7 @@ Source: the calls are those of https://huggingface.co/docs/huggingface_hub/guide
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -18,7 +19,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -70,16 +71,32 @@ class Remote:
     private: bool
 
 
+def check_name(repo: str) -> None:
+    """Whether it may be a repository's.
+
+    Raises:
+        ParamsError: it may not.
+    """
+    if not _REPO.fullmatch(repo):
+        raise ParamsError(f"--repo {repo}: name it ORG/NAME, of letters, digits, `-`, `_` and `.`")
+
+
+def check_token() -> None:
+    """Whether there is one; the Hub is not asked.
+
+    Raises:
+        MissingError: there is none, or huggingface_hub is not installed.
+    """
+    _api()
+
+
 def look(repo: str, kind: Kind) -> Remote:
     """The repository as it is; nothing is changed.
 
     Raises:
-        ParamsError: `repo` is no name of a repository.
         MissingError: no token, or huggingface_hub is not installed.
         HubError: the Hub refused or cannot be reached.
     """
-    if not _REPO.fullmatch(repo):
-        raise ParamsError(f"--repo {repo}: name it ORG/NAME, of letters, digits, `-`, `_` and `.`")
     api = _api()
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -120,9 +137,10 @@ def push(layout: Layout, repo: str, remote: Remote, *, public: bool = False) -> 
     if remote.head is not None and remote.private is public:
         is_now, remedy = ("private", "leave --public out") if remote.private else ("public", "add --public")
         raise ParamsError(f"{url} is {is_now}; {remedy}, or change it in its settings")
+    hash_of = functools.cache(_hash)  # a large file is read once
     with _explained(repo):
         at_tag = remote.tags.get(layout.tag)
-        if at_tag and at_tag != remote.head and not _changed(files, _files(api, repo, layout.kind, at_tag)):
+        if at_tag and at_tag != remote.head and not _changed(files, _files(api, repo, layout.kind, at_tag), hash_of):
             note = f"this is published already as revision {layout.tag}; main holds another, and was left as it is"
             return Uploaded(url=url, commit=at_tag, tag=layout.tag, is_new=False, n_files=0, n_bytes=0, note=note)
         head, there = remote.head, remote.files
@@ -130,7 +148,7 @@ def push(layout: Layout, repo: str, remote: Remote, *, public: bool = False) -> 
             api.create_repo(repo, repo_type=layout.kind, private=not public, exist_ok=True)
             head = api.repo_info(repo, repo_type=layout.kind).sha
             there = _files(api, repo, layout.kind, head)
-        changed = _changed(files, there)
+        changed = _changed(files, there, hash_of)
         gone = [name for name in there if name not in files and _OURS[layout.kind].fullmatch(name)]
         commit = head
         if changed or gone:
@@ -150,7 +168,7 @@ def push(layout: Layout, repo: str, remote: Remote, *, public: bool = False) -> 
         elif at_tag != commit:
             note = f"revision {layout.tag} stays at commit {at_tag[:12]}, which holds the same rows or weights"
     known = set(there.values())
-    n_bytes = sum(files[name].stat().st_size for name in changed if _hash(files[name]) not in known)
+    n_bytes = sum(files[name].stat().st_size for name in changed if hash_of(files[name]) not in known)
     return Uploaded(
         url=url,
         commit=commit,
@@ -191,12 +209,12 @@ def _read_json(api: Any, repo: str, kind: Kind, revision: str, name: str) -> dic
     return cast(dict[str, object], content) if isinstance(content, dict) else {}
 
 
-def _changed(files: Mapping[str, Path], there: Mapping[str, str]) -> list[str]:
+def _changed(files: Mapping[str, Path], there: Mapping[str, str], hash_of: Callable[..., str]) -> list[str]:
     """Names of the files that a revision has not, or not so."""
     return [
         name
         for name, path in files.items()
-        if (known := there.get(name)) is None or known != _hash(path, as_git=known.startswith("git:"))
+        if (known := there.get(name)) is None or known != hash_of(path, as_git=known.startswith("git:"))
     ]
 
 

@@ -13,7 +13,9 @@ from safetensors.numpy import save_file
 
 from datagen import cli
 from datagen.contracts.dataset import DatasetWriter, content_hash, iterate, write_json
+from datagen.contracts.errors import MissingError
 from datagen.contracts.images import ImageRow, to_png
+from datagen.publish.command import main
 from tests.datagen.publish.conftest import write_documents
 from tests.hub_server import HubServer
 from tests.tiny_images import tiny_images
@@ -191,6 +193,14 @@ def test_a_student_is_a_model_repository(hub: HubServer, tmp_path: Path):
     assert files["model.safetensors"] == (path / "model.safetensors").read_bytes()
 
 
+def test_a_missing_token_is_said_before_any_gate(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HF_TOKEN")
+    data = write_documents(tmp_path / "data", ["a"])  # no gate would let it through
+    with pytest.raises(MissingError, match="no token of the Hub: set HF_TOKEN, or run `hf auth login`"):
+        main([str(data), "--repo", REPO])
+    assert hub.asked.total() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says", "code"),
     [
@@ -198,6 +208,8 @@ def test_a_student_is_a_model_repository(hub: HubServer, tmp_path: Path):
         (["--split", "te-st=DATA"], "a split's name has letters, digits and `_`", 2),
         (["--split", "test=nowhere"], "nowhere: no directory that a stage wrote", 3),
         (["--licence-of", "a=mit", "a=cc0-1.0"], "--licence-of a: is given twice", 2),
+        (["--repo", "data"], "--repo data: name it ORG/NAME", 2),
+        (["--repo", "org/a b"], "--repo org/a b: name it ORG/NAME", 2),
         (["--allow", "luck"], "--allow luck: no such gate; there are lock, schema", 2),
     ],
 )

@@ -203,15 +203,13 @@ def test_a_push_does_not_change_who_can_see_a_repository(hub: HubServer, data: P
         publish(data, "org/closed", public=True)
 
 
-def test_an_empty_folder_and_a_name_that_is_none_are_refused(hub: HubServer, data: Path, tmp_path: Path):
+def test_an_empty_folder_is_refused(hub: HubServer, data: Path):
     layout = laid_out(data)
     for path in layout.folder.rglob("*"):
         if path.is_file():
             path.unlink()
     with pytest.raises(ParamsError, match="holds no file; nothing to publish"):
         push(layout, REPO, look(REPO, "dataset"))
-    with pytest.raises(ParamsError, match="--repo data: name it ORG/NAME"):
-        look("data", "dataset")
     assert hub.repositories == {}
 
 
