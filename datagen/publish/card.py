@@ -56,7 +56,7 @@ def dataset_card(layout: Layout, history: History, checked: "Checked", *, repo: 
         _load(layout, repo),
         _tables(layout),
         _meanings(layout, columns),
-        _example(layout, every),
+        _example(layout, every) if "personal_data" not in checked.allowed else "",  # it would say them again
         sections.pipeline(history),
         sections.models(history, checked),
         sections.prompts(history),

@@ -222,7 +222,9 @@ def commands(history: History) -> str:
         if name not in step.parents
     ]
     lines = [command_of(step, names[step.path]) for step in history.steps]
-    last = history.last
+    published = [step for step in history.steps if step.path in history.published]
+    hashes = [f"`{step.hash}` of `{step.path}/manifest.json`" for step in published]
+    stages = [step.dvc_stage for step in published]
     asked = any("api" in one.backend or one.backend == "vllm_server" for one in history.models)
     return section(
         "Make it again",
@@ -230,8 +232,8 @@ def commands(history: History) -> str:
         + (f", and what was read: {'; '.join(read)}." if read else "."),
         fenced("\n".join(lines), "bash"),
         folded("params.yaml", fenced(yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=100), "yaml")),
-        f"What is made again is the same to the byte if `sha256sum {last.path}/manifest.json` says `{last.hash}`.",
-        f"In the project that it is from, `dvc repro {last.dvc_stage}` makes it." if last.dvc_stage else "",
+        f"What is made again is the same to the byte if `sha256sum` says {' and '.join(hashes)}.",
+        f"In the project that it is from, `dvc repro {' '.join(stages)}` makes it." if all(stages) else "",
         "A server's address and key are not among the parameters: add `--set base_url=URL` to the steps that ask one."
         if asked
         else "",

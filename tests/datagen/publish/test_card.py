@@ -146,6 +146,18 @@ def test_a_gate_that_was_overridden_is_said_first_and_again(project: Path, tmp_p
     assert layout.folder.exists()
 
 
+def test_personal_data_that_is_published_all_the_same_is_not_said_in_the_card(project: Path, tmp_path: Path):
+    _, text = carded(tmp_path / "folder", project / "data" / "verified", personal_data="an address in row q0")
+    assert "## An example" not in text and "What colour has thing" not in text
+
+
+def test_both_splits_are_made_again(project: Path, tmp_path: Path):
+    paths = [project / "data" / name for name in ("verified", "traces")]
+    _, text = carded(tmp_path / "folder", *paths)
+    for path in paths:
+        assert f"`{content_hash(path)}` of `data/{path.name}/manifest.json`" in section(text, "Make it again")
+
+
 def test_extracted_text_is_said_to_keep_its_source_s_licence(project: Path, tmp_path: Path):
     extracted = tmp_path / "data" / "extracted"
     shutil.copytree(project / "data" / "traces", extracted)
