@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     sources = {_FIRST_SPLIT: arguments.path, **_pairs(arguments.split, "--split", "test=data/prompts_heldout")}
     splits = {split: Path(path) for split, path in sources.items()}
-    stated = _pairs(arguments.licence_of, "--licence-of", "gpt-x=other")
+    stated = _pairs(arguments.licence_of, "--licence-of", "gpt-x=cc-by-4.0")
     kind = _check_sources(splits)
     check_name(arguments.repo)
     if not arguments.dry_run:
