@@ -269,6 +269,7 @@ def _regimes(step: Step, name: str) -> Mapping[str, Mapping[str, Any]]:
 def _decontamination(checked: "Checked") -> str:
     gate = "decontamination"
     if gate in checked.passed:
-        return sections.section("Evaluation sets", f"{sections.line(checked.passed[gate])}")
+        said = sections.line(checked.passed[gate])
+        return sections.section("Evaluation sets", f"{said[:1].upper()}{said[1:].removesuffix('.')}.")
     told = "**It is not known whether rows of evaluation sets are in it**: the check failed and was overridden. "
     return sections.section("Evaluation sets", told + sections.line(checked.allowed.get(gate, "")))

@@ -129,7 +129,7 @@ def test_sections_tell_the_run_in_numbers_counted_by_hand(project: Path, tmp_pat
     assert "backend" not in section(text, "Checks of the rows") and "arXiv" in section(text, "Citation")
     assert "cc-by-4.0, as its publisher states | Copyright (c) 2026 \\| A. B. |" in section(text, "Licence")
     assert f"| `completion` | 0 | 1 | characters | 3 | 3 | 3 | `red` {n_passed} |" in section(text, "Statistics")
-    assert "decontamination: nothing was found" in section(text, "Evaluation sets")
+    assert section(text, "Evaluation sets").strip() == "Decontamination: nothing was found."
     assert "overridden" not in text and "Extracted" not in text
 
 
