@@ -50,8 +50,9 @@ class Paper:
     @property
     def bibtex(self) -> str:
         """An entry of its own; authors by family name."""
+        title = self.title.replace("&", r"\&")
         fields = {
-            "author": self.authors, "title": f"{{{self.title}}}" if self.title else "", "year": str(self.year),
+            "author": self.authors, "title": f"{{{title}}}" if title else "", "year": str(self.year),
             "eprint": self.arxiv, "archivePrefix": "arXiv", "url": self.url,
         }  # fmt: skip
         name = re.sub(r"\W", "", self.authors.partition(" and ")[0]).lower() or "arxiv"

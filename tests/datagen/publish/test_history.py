@@ -155,6 +155,7 @@ def test_entries_are_bibtex():
         "  url = {https://arxiv.org/abs/2203.11932},", "}",
     ])  # fmt: skip
     assert "title" not in Paper(arxiv="2203.11932").bibtex
+    assert r"{{Methods \& Insights}}" in Paper(arxiv="2203.11932", title="Methods & Insights").bibtex
 
 
 @pytest.mark.parametrize(
