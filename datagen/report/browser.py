@@ -236,7 +236,7 @@ def _blocks(stories: Iterable[Row]) -> Iterator[tuple[int, str]]:
 
 
 def _packed(stories: Sequence[str]) -> str:
-    plain = f"[{','.join(stories)}]".encode("utf-8", "backslashreplace")  # a half of a surrogate pair is shown as such
+    plain = f"[{','.join(stories)}]".encode()
     return base64.b64encode(zlib.compress(plain, 6)).decode()
 
 

@@ -11,12 +11,8 @@ const EXCERPT = 160; // characters shown of a row
 const END = "\u0001"; // of a segment; no query holds it, so no hit spans two
 
 const $ = (id) => document.getElementById(id);
-const make = (tag, className, text) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-};
+const make = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+const lookOf = (end) => (GONE.some((start) => end.startsWith(start)) ? "dropped-text" : "kept-text");
 
 // A block's text is the segments of its stories: the prompt's, then one of each row. `starts` says where each begins,
 // `from` and `to` which rows it belongs to.
@@ -169,14 +165,13 @@ function show() {
   const value = (facet, row) => values[facet][codes[facet][row]];
   const items = found.slice(page * A_PAGE, (page + 1) * A_PAGE).map((row) => {
     const end = value("end", row), reason = value("why", row);
-    const button = make("button");
+    const button = make("button", "");
     button.type = "button";
     button.dataset.row = row;
-    const look = GONE.some((start) => end.startsWith(start)) ? "dropped-text" : "kept-text";
-    button.append(make("code", "row-id", ids[row]), make("b", look, reason ? `${end}: ${reason}` : end));
+    button.append(make("code", "row-id", ids[row]), make("b", lookOf(end), reason ? `${end}: ${reason}` : end));
     button.append(make("span", "family", [value("family", row), value("who", row)].filter(Boolean).join(" · ")));
     button.append(excerpt(row));
-    const item = make("li");
+    const item = make("li", "");
     item.append(button);
     return item;
   });
@@ -211,9 +206,8 @@ async function open(row) {
   const chosenFirst = story.rows.filter((one) => one.lines.length).sort((a, b) => (b.id === ids[row]) - (a.id === ids[row]));
   for (const one of chosenFirst) {
     const attempt = make("section", one.id === ids[row] ? "attempt chosen" : "attempt");
-    const head = make("h3", "", "");
-    const look = GONE.some((start) => one.end.startsWith(start)) ? "dropped-text" : "kept-text";
-    head.append(make("code", "", one.id), " ", make("span", look, one.end));
+    const head = make("h3", "");
+    head.append(make("code", "", one.id), " ", make("span", lookOf(one.end), one.end));
     attempt.append(head, told(one.lines));
     parts.push(attempt);
   }
