@@ -21,6 +21,7 @@ from tests.hub_server import HubServer
 from tests.tiny_images import tiny_images
 
 REPO = "org/data"
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of the Hub's library
 LICENCES = {"rows": {"kind": "data", "licence": "cc0-1.0"}}
 PASSING = {"licences": LICENCES, "stage": "filter", "method": "decontamination"}
 LOAD = """

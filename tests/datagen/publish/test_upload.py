@@ -18,6 +18,7 @@ from tests.hub_server import HubServer, refused
 from tests.hub_xet import XetStorage
 
 REPO = "org/data"
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of the Hub's library
 _counter = itertools.count()
 BY_XET = """
 import sys
