@@ -3,7 +3,7 @@
 A run of generated prompts and answers, four to a prompt, is written, reported on and opened in headless Chromium from
 its file, with no server. A search counts from the keystroke's event until the list has been painted.
 
-python -m benchmarks.report [--rows 1000 100000] [--repeats 5]
+python -m benchmarks.report [--rows 1000 100000] [--repeats 5] [--words 45 60]
 """
 
 import argparse
@@ -23,7 +23,6 @@ from datagen.contracts.records import Prompt, Rejection, Trace, Verdict
 from tests.chromium import chromium, find_chromium
 
 N_SAMPLES = 4  # answers to a prompt
-N_WORDS = (45, 60)  # of a prompt, of an answer
 QUERIES = ("e", "the", "lantern", "xylophone", "lantern river", '"of the lantern"', "no such words")
 WORDS = """
 the of and to in that is was for it with as his on be at by this had not are but from or have an they which one
@@ -33,6 +32,7 @@ because therefore divided added total remaining hundred cost dollars hours minut
 SEARCH = """(async (query) => {
   const box = document.getElementById("search");
   box.value = query;
+  sought.clear();  // what the page remembers of words that it looked for
   const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   await painted();
   const start = performance.now();
@@ -42,8 +42,8 @@ SEARCH = """(async (query) => {
 })(QUERY)"""
 
 
-def write_run(root: Path, n_rows: int) -> None:
-    """data/prompts, data/traces and data/verified, where a third of the answers fails."""
+def write_run(root: Path, n_rows: int, n_asked: int, n_answered: int) -> None:
+    """data/prompts, data/traces and data/verified, where a third of the answers fails; words of a prompt, an answer."""
     chooser, words = random.Random(0), WORDS.split()
 
     def write(n: int, rare: int) -> str:
@@ -53,9 +53,7 @@ def write_run(root: Path, n_rows: int) -> None:
     origin = {"method": "seed_prompts", "params": {}, "inputs": {}}
     with DatasetWriter(root / "data/prompts", Prompt, {"stage": "prompts"} | origin) as prompts:
         asked = [
-            Prompt(
-                id=f"{i:016x}", messages=[{"role": "user", "content": write(N_WORDS[0], i)}], family=f"family{i % 24}"
-            )
+            Prompt(id=f"{i:016x}", messages=[{"role": "user", "content": write(n_asked, i)}], family=f"family{i % 24}")
             for i in range(n_prompts)
         ]
         for prompt in asked:
@@ -74,13 +72,13 @@ def write_run(root: Path, n_rows: int) -> None:
                         id=f"{prompt.id}#{index}.{chooser.getrandbits(32):08x}",
                         prompt=prompt,
                         sample_index=index,
-                        completion=write(N_WORDS[1], len(answers)),
+                        completion=write(n_answered, len(answers)),
                         teacher=teacher["model"],
                         seed=index,
                         request_key=f"{chooser.getrandbits(128):032x}",
                         finish_reason="stop",
-                        n_prompt_tokens=N_WORDS[0],
-                        n_completion_tokens=N_WORDS[1],
+                        n_prompt_tokens=n_asked,
+                        n_completion_tokens=n_answered,
                     )
                 )
                 traces.write(answers[-1])
@@ -160,11 +158,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 100_000], help="answers in the run")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--words",
+        type=int,
+        nargs=2,
+        default=[45, 60],
+        help="of a prompt and of an answer",
+        metavar=("PROMPT", "ANSWER"),
+    )
     arguments = parser.parse_args()
     for n_rows in arguments.rows:
         with tempfile.TemporaryDirectory() as folder:
             print(f"{n_rows:,} answers to {n_rows // N_SAMPLES:,} prompts", flush=True)
-            write_run(Path(folder), n_rows)
+            write_run(Path(folder), n_rows, *arguments.words)
             report(Path(folder))
             asyncio.run(browse(Path(folder, "report/rows.html"), arguments.repeats))
 

@@ -36,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--with", dest="other", default=HERE, metavar="REV", help="what it stands beside (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the page (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, metavar="PATH", help="the page, or its folder (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     metrics = _ask_dvc("metrics", arguments.other, arguments.compare, "--all")
     if not any(metrics.values()):
@@ -45,9 +47,10 @@ def main(argv: Sequence[str]) -> int:
             "dvc.yaml, and run `dvc repro` or `dvc exp run`"
         )
     params = _ask_dvc("params", arguments.other, arguments.compare)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(render(arguments.other, arguments.compare, metrics, params), encoding="utf-8")
-    sys.stdout.write(f"{arguments.out}\n")
+    page: Path = arguments.out if arguments.out.suffix == ".html" else arguments.out / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(arguments.other, arguments.compare, metrics, params), encoding="utf-8")
+    sys.stdout.write(f"{page}\n")
     return 0
 
 

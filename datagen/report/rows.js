@@ -7,20 +7,22 @@ const GONE = ["dropped", "judged"]; // how the endings begin that did not go on
 const NOT_SEARCHED = ["teacher", "request", "in", "trained", "family", "score"];
 const A_PAGE = 50;
 const MAX_CHOICES = 300; // of one filter; the rarer ones are left out
+const MAX_SOUGHT = 32; // words whose rows are remembered
 const EXCERPT = 160; // characters shown of a row
 const END = "\u0001"; // of a segment; no query holds it, so no hit spans two
 
 const $ = (id) => document.getElementById(id);
-const make = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+const make = (tag, className, textContent = "") =>
+  Object.assign(document.createElement(tag), { className, textContent });
 const lookOf = (end) => (GONE.some((start) => end.startsWith(start)) ? "dropped-text" : "kept-text");
 
 // A block's text is the segments of its stories: the prompt's, then one of each row. `starts` says where each begins,
 // `from` and `to` which rows it belongs to.
 const blocks = [];
 const ids = [], blockOf = [], storyOf = [], ownSegment = [], storySegment = [];
-const values = Object.fromEntries(FACETS.map((name) => [name, []])); // code to value
-const codes = Object.fromEntries(FACETS.map((name) => [name, []])); // row to code
-const known = Object.fromEntries(FACETS.map((name) => [name, new Map()]));
+const forEach = (empty) => Object.fromEntries(FACETS.map((name) => [name, empty()]));
+const values = forEach(() => []), codes = forEach(() => []), known = forEach(() => new Map()); // by code, row, value
+const sought = new Map(); // word to what `holds` gave
 let found = []; // rows that the filters let through, in order
 let words = [];
 let page = 0;
@@ -49,14 +51,12 @@ function said(lines) {
 
 function code(facet, value) {
   const map = known[facet];
-  if (!map.has(value)) {
-    map.set(value, values[facet].length);
-    values[facet].push(value);
-  }
+  if (!map.has(value)) map.set(value, values[facet].push(value) - 1);
   return map.get(value);
 }
 
 function add(packed, stories) {
+  sought.clear();
   const block = { packed, starts: [], from: [], to: [] };
   const number = blocks.push(block) - 1;
   const parts = [];
@@ -86,8 +86,10 @@ function add(packed, stories) {
   block.small = small(block.text);
 }
 
-/** Row to 1 where the row or its prompt has the word. */
+/** Row to 1 where the row or its prompt has the word; a word that was looked for before is not looked for again. */
 function holds(word) {
+  if (sought.has(word)) return sought.get(word);
+  if (sought.size === MAX_SOUGHT) sought.clear();
   const hits = new Uint8Array(ids.length);
   for (const { small, starts, from, to } of blocks) {
     let segment = 0;
@@ -97,13 +99,18 @@ function holds(word) {
       if (++segment === starts.length) break;
     }
   }
+  sought.set(word, hits);
   return hits;
 }
 
 /** What the filters let through, how many each choice would, and all of it shown. */
 function search() {
   words = [...small($("search").value).matchAll(/"([^"]+)"?|[^\s"]+/g)].map(([all, phrase]) => phrase ?? all);
-  const hits = words.map(holds);
+  const hits = [];
+  for (const word of [...words].sort((a, b) => b.length - a.length)) {
+    hits.push(holds(word)); // the longer, the rarer: where one is nowhere, the others do not matter
+    if (!hits.at(-1).includes(1)) break;
+  }
   const wanted = FACETS.map((name) => ($(name).value === "" ? -1 : known[name].get($(name).value.slice(1)) ?? -2));
   const columns = FACETS.map((name) => codes[name]);
   const counts = FACETS.map((name) => new Uint32Array(values[name].length));
@@ -143,15 +150,12 @@ function excerpt(row) {
   let [start, end] = bounds(ownSegment[row]);
   start = Math.min(end, start + ids[row].length + 1);
   if (start === end) [start, end] = bounds(storySegment[row]);
+  const places = words.flatMap((word) => [[start, end], bounds(storySegment[row])].map((place) => [word, ...place]));
+  const first = places.find(([word, low, high]) => block.small.slice(low, high).includes(word));
   let hit = -1, length = 0;
-  for (const word of words) {
-    for (const [low, high] of [[start, end], bounds(storySegment[row])]) {
-      const at = block.small.slice(low, high).indexOf(word);
-      if (at < 0) continue;
-      [start, end, hit, length] = [low, high, low + at, word.length];
-      break;
-    }
-    if (hit >= 0) break;
+  if (first) {
+    [start, end, length] = [first[1], first[2], first[0].length];
+    hit = block.small.indexOf(first[0], start);
   }
   const from = hit < 0 ? start : Math.max(start, hit - EXCERPT / 3);
   const piece = (a, b) => block.text.slice(a, Math.max(a, Math.min(b, end)));
@@ -182,7 +186,8 @@ function show() {
     ids.length < total ? `${n(found.length)} found, ${n(ids.length)} of ${n(total)} rows read`
       : found.length === 1 ? `1 of ${n(total)} rows` : `${n(found.length)} of ${n(total)} rows`;
   const last = Math.max(0, Math.ceil(found.length / A_PAGE) - 1);
-  $("where").textContent = found.length ? `${n(page * A_PAGE + 1)} to ${n(Math.min(found.length, (page + 1) * A_PAGE))}` : "none";
+  const end = Math.min(found.length, (page + 1) * A_PAGE);
+  $("where").textContent = found.length ? `${n(page * A_PAGE + 1)} to ${n(end)}` : "none";
   $("back").disabled = page === 0;
   $("next").disabled = page >= last;
 }
@@ -203,9 +208,10 @@ async function open(row) {
   const story = (await unpack(blocks[blockOf[row]].packed))[storyOf[row]];
   $("story-id").textContent = ids[row];
   const parts = [told(story.lines)];
-  const chosenFirst = story.rows.filter((one) => one.lines.length).sort((a, b) => (b.id === ids[row]) - (a.id === ids[row]));
-  for (const one of chosenFirst) {
-    const attempt = make("section", one.id === ids[row] ? "attempt chosen" : "attempt");
+  const isChosen = (one) => one.id === ids[row];
+  const attempts = story.rows.filter((one) => one.lines.length).sort((a, b) => isChosen(b) - isChosen(a));
+  for (const one of attempts) {
+    const attempt = make("section", isChosen(one) ? "attempt chosen" : "attempt");
     const head = make("h3", "");
     head.append(make("code", "", one.id), " ", make("span", lookOf(one.end), one.end));
     attempt.append(head, told(one.lines));
@@ -220,8 +226,7 @@ async function open(row) {
 
 /** The address says what is shown, so that it can be kept and linked to. */
 function remember() {
-  const state = new URLSearchParams();
-  if ($("search").value) state.set("q", $("search").value);
+  const state = new URLSearchParams($("search").value ? { q: $("search").value } : {});
   for (const name of FACETS) if ($(name).value) state.set(name, $(name).value.slice(1));
   if (opened !== null) state.set("row", ids[opened]);
   history.replaceState(null, "", `#${state}`);
@@ -239,10 +244,7 @@ function recall() {
   return state.get("row");
 }
 
-function changed() {
-  search();
-  remember();
-}
+const changed = () => (search(), remember());
 
 function turn(by) {
   page += by;
@@ -280,10 +282,7 @@ $("list").addEventListener("click", (event) => {
   if (button) open(Number(button.dataset.row));
 });
 $("close").addEventListener("click", () => $("story").close());
-$("story").addEventListener("close", () => {
-  opened = null;
-  remember();
-});
+$("story").addEventListener("close", () => ((opened = null), remember()));
 document.addEventListener("keydown", (event) => {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   const buttons = [...$("list").querySelectorAll("button")];

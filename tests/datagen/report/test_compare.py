@@ -69,8 +69,8 @@ def test_an_experiment_stands_beside_what_is_here(
 
 def test_a_run_beside_itself_is_equal(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(project)
-    out = tmp_path / "deep" / "page.html"
-    assert main(["report", "--compare", "HEAD", "--with", "HEAD", "--out", str(out)]) == 0
+    assert main(["report", "--compare", "HEAD", "--with", "HEAD", "--out", str(tmp_path / "deep" / "folder")]) == 0
+    out = tmp_path / "deep" / "folder" / "index.html"
     assert "0 of 5 figures differ; params that differ: 0." in out.read_text() and "Equal in both" in out.read_text()
 
 
