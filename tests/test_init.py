@@ -8,7 +8,7 @@ import yaml
 
 from datagen.contracts.errors import DataError, ParamsError
 from datagen.init.command import upgrade, write_project
-from tests.installed import build_wheel, install, run
+from tests.installed import ROOT, build_wheel, install, run
 from tests.tiny_model import write_tiny_model
 
 STAGES = ("prompts", "prompts_heldout", "traces", "verify", "train_lm", "evaluate_lm", "report")
@@ -113,3 +113,8 @@ def test_what_is_no_such_project_is_refused(text: str | None, tmp_path: Path):
         (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(DataError, match=r"params\.yaml"):
         upgrade(tmp_path)
+
+
+def test_no_template_is_a_pipeline_where_it_lies():
+    """DVC reads every dvc.yaml and params.yaml under a repository, an environment's packages included."""
+    assert not {"dvc.yaml", "params.yaml", "dvc.lock"} & {path.name for path in (ROOT / "datagen").rglob("*")}

@@ -20,9 +20,9 @@ from datagen.backends.models import EMBEDDED, find_model
 from datagen.contracts.errors import DataError, MissingError, ParamsError
 from datagen.contracts.version import installed_version
 
-# template to its place; packages hold no names that begin with a dot
+# template to its place; in a package no name may begin with a dot, nor be one that DVC takes for a pipeline of its own
 PLACES = {
-    "README.md": "README.md", "params.yaml": "params.yaml", "dvc.yaml": "dvc.yaml", "gitignore": ".gitignore",
+    "README.md": "README.md", "params_yaml": "params.yaml", "dvc_yaml": "dvc.yaml", "gitignore": ".gitignore",
     "dvcignore": ".dvcignore", "dvc_config": ".dvc/config", "dvc_gitignore": ".dvc/.gitignore",
     "prompts.jsonl": "raw/prompts.jsonl", "heldout.jsonl": "raw/heldout.jsonl", "licences.yaml": "raw/licences.yaml",
 }  # fmt: skip
