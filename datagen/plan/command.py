@@ -5,7 +5,7 @@ what is there; memory from the models' configs; time from earlier runs in this f
 rates that are given. Each figure says where it is from, and what is not known is left out. The Hub and servers are not
 asked. Exit code 2 where a section is wrong.
 
-    datastill plan --params params.full.yaml --rows prompts=14973 --rates tune.json
+    datastill plan --params params.full.yaml --rows prompts=N --rates tune.json
 
 With --tune it measures a server: tokens a second, and the cost of a million tokens of verified answers, over a grid.
 
