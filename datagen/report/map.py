@@ -12,7 +12,7 @@ from datagen.contracts.dataset import content_hash, is_dataset
 from datagen.lineage import Step, trace_back
 from datagen.report.markup import section, text, wide
 
-WIDTH, HEIGHT, ACROSS, DOWN = 145, 62, 20, 14  # of a box and of what lies between, in pixels
+WIDTH, HEIGHT, ACROSS, DOWN = 145, 78, 20, 14  # of a box and of what lies between, in pixels
 MAX_NAME = 17  # characters in a box
 N_COLUMNS = 6  # of boxes that hang together with no other; so many fit a desk's width
 
@@ -108,15 +108,13 @@ def _drawn(box: _Box) -> str:
     told += [rows, *([f"{dropped:,} dropped"] if dropped else [])]
     if outside := sorted(argument for argument, name in step.inputs.items() if name is None):
         told.append(f"made of {', '.join(outside)}, not shown here")
-    counts = f'<tspan class="rows">{rows}</tspan>' + (
-        f'<tspan class="gone"> · {dropped:,} dropped</tspan>' if dropped else ""
-    )
+    gone = f'<text x="{box.x + 8}" y="{box.y + 69}" class="gone">{dropped:,} dropped</text>' if dropped else ""
     return (
         f'<a href="#{box.part}" aria-label="{text("; ".join(told))}"><title>{text("; ".join(told))}</title>'
         f'<rect x="{box.x}" y="{box.y}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
         f'<text x="{box.x + 8}" y="{box.y + 21}" class="name">{text(short)}</text>'
         f'<text x="{box.x + 8}" y="{box.y + 36}" class="stage">{text(step.stage)}</text>'
-        f'<text x="{box.x + 8}" y="{box.y + 53}">{counts}</text></a>'
+        f'<text x="{box.x + 8}" y="{box.y + 53}">{rows}</text>{gone}</a>'
     )
 
 
