@@ -38,7 +38,7 @@ def test_pixels_are_scikit_learn_s_times_255_over_16(split: str):
 
 
 def test_every_part_has_every_class_in_its_share():
-    whole = Counter(load_digits(return_X_y=True)[1].tolist())
+    whole = Counter(map(int, np.asarray(load_digits(return_X_y=True)[1])))
     for split, n in SPLITS.items():
         counts = Counter(one.label for one in images(split))
         assert all(abs(counts[label] - n * whole[label] / 1797) <= 1 for label in range(10))
