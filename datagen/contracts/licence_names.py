@@ -19,7 +19,8 @@ _ALIASES = {"public-domain": r"public-domain|pd", "psf-2.0": r"(psf|python)-?(2\
 }  # fmt: skip
 _TEXTS = (
     ("apache-2.0", r"apache license,? version 2\.0"),
-    ("mit", r"permission is hereby granted, free of charge, to any person obtaining a copy of this software"),
+    ("mit", r"permission is hereby granted, free of charge, to any person obtaining a copy of this software.*"
+            r"the above copyright notice and this permission notice"),
     ("bsd-3-clause", r"redistribution and use in source and binary forms.*neither the name"),
     ("bsd-2-clause", r"redistribution and use in source and binary forms"),
     ("psf-2.0", r"python software foundation license version 2"),
@@ -32,7 +33,11 @@ _TEXTS = (
     ("odbl", r"open database licen[cs]e"),
     ("odc-by", r"open data commons attribution licen[cs]e"),
     ("gemma", r"gemma terms of use"),
-)  # the first that is found
+)  # fmt: skip
+_N_HEAD = 3000  # letters in which a text says what it is: Python's begins with a history of 2458
+_TAKES_BACK = re.compile(r"commons clause|advertising materials|attribution-noncommercial|no-?deriv|\bcc by-n[cd]")
+_ONLY = re.compile(r"non-?commercial")
+_SPEAKS_OF_IT = ("unlicense", "gpl-2.0", "gpl-3.0", "agpl-3.0")  # of what is non-commercial, and asks nothing of it
 _CC_TEXT = re.compile(r"attribution(-noncommercial)?(-sharealike|-noderiv(?:ative)?s)? (\d\.\d)(?! \w+ compat)")
 _LLAMA_TEXT = re.compile(r"llama (\d(?:\.\d)?) community license")
 
@@ -53,18 +58,30 @@ def licence_id(text: str) -> str:
 
 
 def recognise(text: str) -> str:
-    """The licence whose text this is, "unknown" where it is none of the known ones."""
+    """The licence whose text this is; "unknown" where it is none of the known ones, several, or one with more asked.
+
+    Its name must be near the head: what comes later is about another's work.
+    """
     flat = " ".join(text.lower().replace("*", " ").split())
-    for id, pattern in _TEXTS:
-        if re.search(pattern, flat):
-            return id
-    if found := _LLAMA_TEXT.search(flat):
-        return f"llama{found[1].removesuffix('.0')}"
-    if "creative commons" in flat and (found := _CC_TEXT.search(flat)):
-        noncommercial, second, version = found.groups()
-        then = {"-s": "-sa", "-n": "-nd"}.get((second or "")[:2], "")
-        return f"cc-by{'-nc' if noncommercial else ''}{then}-{version}"
-    return UNKNOWN
+    found = [(id, match) for id, pattern in _TEXTS if (match := re.search(pattern, flat))]
+    found += [(f"llama{match[1].removesuffix('.0')}", match) for match in _LLAMA_TEXT.finditer(flat)]
+    if "creative commons" in flat:
+        found += [(_creative_commons(match), match) for match in _CC_TEXT.finditer(flat)]
+    named = {id for id, _ in found}
+    named -= {"bsd-2-clause"} if "bsd-3-clause" in named else set()  # whose text is the first part of the other's
+    if len(named) != 1 or min(match.start() for _, match in found) >= _N_HEAD:
+        return UNKNOWN
+    (licence,) = named
+    if licence.startswith(("cc-by-nc", "cc-by-nd")):
+        return licence
+    takes_back = _TAKES_BACK.search(flat) or (licence not in _SPEAKS_OF_IT and _ONLY.search(flat))
+    return UNKNOWN if takes_back else licence
+
+
+def _creative_commons(title: re.Match[str]) -> str:
+    noncommercial, second, version = title.groups()
+    then = {"-s": "-sa", "-n": "-nd"}.get((second or "")[:2], "")
+    return f"cc-by{'-nc' if noncommercial else ''}{then}-{version}"
 
 
 def of_card(card: Path) -> str:

@@ -22,8 +22,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, cast
 
 import polars as pl
 import yaml
@@ -42,6 +42,8 @@ _N_ABOVE = 4
 _LICENCE = re.compile(r"licen[cs]e(\.\w+)?|copying(\.\w+)?", re.IGNORECASE)
 _PROJECT = (".git", ".dvc", "pyproject.toml", "dvc.yaml")
 _FACTS = ("title", "url", "notice")
+_PATH = re.compile(r"(?:file://)?(?:/|~|\.{1,2}/|[A-Za-z]:[\\/]).*|.*\\.*", re.DOTALL)
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 Kind = Literal["data", "teacher", "base", "judge", "compared"]
 Sources = dict[str, dict[str, str]]
 
@@ -123,8 +125,8 @@ def of_hub_dataset(name: str, kind: Kind = "data") -> Sources:
     if Path(name).exists():
         return _of_input(kind, Path(name), "", None)
     card = _cached_card(name, "dataset")
-    url = f"https://huggingface.co/datasets/{name}"
-    return source(name, kind, of_card(card) if card else UNKNOWN, url=url)
+    url = f"https://huggingface.co/datasets/{name}" if _HUB_NAME.fullmatch(name) else ""
+    return source(_told(name), kind, of_card(card) if card else UNKNOWN, url=url)
 
 
 def of_model(name: str, kind: Kind) -> Sources:
@@ -132,7 +134,7 @@ def of_model(name: str, kind: Kind) -> Sources:
 
     Args:
         name: a folder, one of PACKAGED, a name of the Hub's, or a server's name for its model, which may be the
-            Hub's too. Nothing is fetched.
+            Hub's too, or a path on the server: of a path only the last part is named. Nothing is fetched.
         kind: what it is to the output.
     """
     folder = Path(name)
@@ -140,8 +142,8 @@ def of_model(name: str, kind: Kind) -> Sources:
         if not is_dataset(folder):
             return source(folder.resolve().name, kind, of_folder(folder))
         return _as(kind, sources_of(folder))
-    if "/" not in name:
-        return source(name, kind, PACKAGED.get(name, UNKNOWN))
+    if not _HUB_NAME.fullmatch(name):
+        return source(_told(name), kind, PACKAGED.get(name, UNKNOWN))
     card = _cached_card(name, "model")
     return source(name, kind, of_card(card) if card else UNKNOWN, url=f"https://huggingface.co/{name}")
 
@@ -154,6 +156,11 @@ def of_asked(section: Mapping[str, Any], kind: Kind) -> Sources:
     keys = ["model", "reward_model"] if ways and "embedding" not in ways else ["model", "reward_model", "embedder"]
     named = (section.get(key) for key in keys)
     return join(*(of_model(str(name), kind) for name in named if name))
+
+
+def _told(name: str) -> str:
+    """A name that is a path by its last part: what is above it is nobody else's."""
+    return (PurePosixPath(name.replace("\\", "/")).name or "model") if _PATH.fullmatch(name) else name
 
 
 def _cached_card(name: str, repo_type: str) -> Path | None:
@@ -235,12 +242,23 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
 
 def of_folder(folder: Path) -> str:
     """What a folder's provenance.json, the head of its README.md or its LICENSE says, the first that says something."""
-    if (folder / "provenance.json").is_file():
-        return licence_id(json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("licence", ""))
+    if (folder / "provenance.json").is_file() and (named := _of_provenance(folder / "provenance.json")) != UNKNOWN:
+        return named
     if (folder / "README.md").is_file() and (named := of_card(folder / "README.md")) != UNKNOWN:
         return named
     texts = [file for file in sorted(folder.iterdir()) if file.is_file() and _LICENCE.fullmatch(file.name)]
-    return recognise(texts[0].read_text(encoding="utf-8", errors="replace")) if texts else UNKNOWN
+    found = {recognise(file.read_text(encoding="utf-8", errors="replace")) for file in texts}
+    return found.pop() if len(found) == 1 else UNKNOWN  # of several that differ none is the whole folder's
+
+
+def _of_provenance(file: Path) -> str:
+    """The licence that a provenance.json names; "unknown" where it has no text for it."""
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return UNKNOWN
+    named = cast(dict[str, Any], content).get("licence") if isinstance(content, dict) else None
+    return licence_id(named) if isinstance(named, str) else UNKNOWN
 
 
 def _beside(path: Path) -> str:

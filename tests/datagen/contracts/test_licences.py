@@ -148,6 +148,44 @@ def test_a_model_s_licence_is_its_card_s(tmp_path: Path):
     assert of_asked({"backend": "openai_api", "model": "gpt-x"}, "teacher") == source("gpt-x", "teacher", "unknown")
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "url"),
+    [
+        ("/data/models/Qwen2.5-7B", "Qwen2.5-7B", ""),  # as vLLM serves a folder
+        ("~ann/models/tiny", "tiny", ""), ("./tiny", "tiny", ""), ("C:\\models\\tiny", "tiny", ""),
+        ("qwen2.5:7b", "qwen2.5:7b", ""), ("accounts/x/models/y", "accounts/x/models/y", ""),
+        ("no-org/no-model", "no-org/no-model", "https://huggingface.co/no-org/no-model"),
+    ],
+)  # fmt: skip
+def test_a_path_on_a_server_is_its_last_part_and_no_address_of_the_hub_s(name: str, told: str, url: str):
+    assert of_model(name, "teacher") == source(told, "teacher", "unknown", url=url)
+    hub = url.replace("co/", "co/datasets/")
+    assert of_hub_dataset(name) == source(told, "data", "unknown", url=hub)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "licence"),
+    [
+        ('{"licence": "Apache-2.0"}', "apache-2.0"), ("{}", "mit"), ('{"licence": null}', "mit"),
+        ('{"licence": ""}', "mit"), ('{"licence": ["a"]}', "mit"), ("[]", "mit"), ("{", "mit"),
+    ],
+)  # fmt: skip
+def test_a_provenance_that_names_no_licence_hides_no_card(tmp_path: Path, provenance: str, licence: str):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    (tmp_path / "provenance.json").write_text(provenance)
+    assert of_model(str(tmp_path), "base")[tmp_path.name]["licence"] == licence
+
+
+def test_of_several_licences_beside_the_data_none_is_taken(tmp_path: Path):
+    file = _file(tmp_path / "rows.jsonl")
+    for name in ("LICENSE", "LICENSE.txt"):
+        (tmp_path / name).write_text(MIT)
+    assert made_of({"raw": file})["licences"]["rows.jsonl"]["licence"] == "mit"
+    (tmp_path / "LICENSE.data").write_text("All rights reserved.")
+    assert made_of({"raw": file})["licences"]["rows.jsonl"]["licence"] == "unknown"
+
+
 def test_an_embedder_is_named_where_it_is_asked():
     embedder = "all-minilm-l6-v2"
     assert of_asked({"embedder": embedder}, "judge") == source(embedder, "judge", "apache-2.0")
@@ -195,6 +233,36 @@ def test_texts_are_recognised():
     assert recognise("Creative Commons Attribution 4.0 International") == "cc-by-4.0"
     assert recognise("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT") == "llama3.1"
     assert recognise("You may read this.") == "unknown"
+
+
+APACHE = (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
+BSD = "Copyright A. Redistribution and use in source and binary forms, with or without modification, are permitted."
+ADVERTISING = "All advertising materials mentioning features or use of this software must display: by A."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Data: Creative Commons Attribution-NonCommercial 4.0. Code: under the Apache License, Version 2.0.",
+        f'"Commons Clause" License Condition v1.0: no right to sell the software. {APACHE}',
+        f"{APACHE} It is for non-commercial use only.", f"{MIT} No-Derivatives.", f"{APACHE} {MIT}",
+        f"{BSD} {ADVERTISING} Neither the name of A may be used to promote.",  # BSD with its advertising clause
+        f"{'All rights reserved. ' * 200} Parts of it are by others, under the Apache License, Version 2.0.",
+        MIT.partition("The above copyright notice")[0],
+    ],
+)  # fmt: skip
+def test_a_text_with_more_than_one_known_licence_in_it_is_none(text: str):
+    assert recognise(text) == "unknown"
+
+
+def test_what_texts_say_of_non_commercial_use_in_passing_takes_nothing_back():
+    """As the GPL does of copying source, and the Unlicense of all purposes."""
+    assert recognise("GNU GENERAL PUBLIC LICENSE Version 3. c) only occasionally and noncommercially") == "gpl-3.0"
+    said = (
+        "This is free and unencumbered software released into the public domain, for commercial or non-commercial use."
+    )
+    assert recognise(said) == "unlicense"
+    assert recognise(f"{BSD} Neither the name of A may be used to promote.") == "bsd-3-clause"
 
 
 @pytest.mark.parametrize(
