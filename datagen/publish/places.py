@@ -19,13 +19,23 @@ _LEAST_NAME = 5  # letters of a host's name: shorter ones are words too
 
 
 def without_places(value: Any) -> Any:  # JSON of any shape
-    """The same JSON value, where a text that is a path from the root, from a home or upwards is its last part alone."""
+    """The same JSON value, where a text that is a path from the root, from a home or upwards is its last part alone.
+
+    So are keys; two that become the same keep both their values, the later under its name and a number.
+    """
     if isinstance(value, str):
         return Path(value.replace("\\", "/")).name if _PATH.fullmatch(value) else value
     if isinstance(value, list):
         return [without_places(one) for one in cast(list[Any], value)]
     if isinstance(value, Mapping):
-        return {key: without_places(one) for key, one in cast(Mapping[str, Any], value).items()}
+        cleaned: dict[str, Any] = {}
+        for key, one in cast(Mapping[str, Any], value).items():
+            named = short = cast(str, without_places(key))
+            n = 1
+            while named in cleaned:
+                named = f"{short} {(n := n + 1)}"
+            cleaned[named] = without_places(one)
+        return cleaned
     return value
 
 

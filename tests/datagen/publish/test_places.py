@@ -19,7 +19,8 @@ from datagen.publish.places import check_places, cleaned, copy_clean, shortened,
         ("../ann/tiny", "tiny"),
         ("C:\\Users\\ann\\tiny", "tiny"),
         ("file:///home/ann/tiny", "tiny"),
-        ({"a": ["/srv/x", {"b": "/srv/y"}], "/srv/key": 3}, {"a": ["x", {"b": "y"}], "/srv/key": 3}),
+        ({"a": ["/srv/x", {"b": "/srv/y"}], "/srv/key": 3}, {"a": ["x", {"b": "y"}], "key": 3}),
+        ({"/srv/ann/x": 1, "/srv/bob/x": 2}, {"x": 1, "x 2": 2}),
     ],
 )
 def test_a_path_becomes_its_last_part(value: object, wanted: object):
