@@ -3,7 +3,7 @@
     data/train-00000.parquet                rows, in their order; files cut as `datagen.publish.shards` says
     tables/rejections/train-00000.parquet   side tables likewise, a config each
     datastill/train/manifest.json           what the stage says of the run, and whatever else it wrote
-    datastill/layout.json                   the rows of a file, which the next push goes on with
+    datastill/layout.json                   the rows of a file, which the next push goes on with, and all files' names
 
 A column has the type that the stage gave it, and the Parquet files say so in the words of `datasets`: images are
 images, labels of a set with classes have their names, messages are lists of structures. What is JSON text stays text:
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from datagen.contracts.dataset import content_hash, read_manifest, write_json
 from datagen.contracts.errors import DataError, MissingError
-from datagen.publish.layout import ROWS, Layout
+from datagen.publish.layout import LAYOUT, ROWS, Layout
 from datagen.publish.places import copy_clean
 from datagen.publish.shards import cut, earlier, most_rows
 
@@ -68,12 +68,12 @@ def lay_out(sources: Mapping[str, Path], to: Path, before: Mapping[str, object] 
             configs.setdefault(config, {})[split] = names
             n_rows.setdefault(config, {})[split] = table.n_rows
     others = [name for split, path in sources.items() for name in _copy_others(path, to, f"datastill/{split}")]
-    write_json(to / "datastill" / "layout.json", most)
+    write_json(to / LAYOUT, most)
     return Layout(
         kind="dataset",
         folder=to,
         sources=dict(sources),
-        hash=_hash(sources),
+        hash=hash_of_all(sources),
         record=next(iter(records.values())),
         configs=configs,
         patterns={
@@ -86,7 +86,7 @@ def lay_out(sources: Mapping[str, Path], to: Path, before: Mapping[str, object] 
             config: {split: sum((to / name).stat().st_size for name in names) for split, names in of.items()}
             for config, of in configs.items()
         },
-        others=[*others, "datastill/layout.json"],
+        others=[*others, LAYOUT],
     )
 
 
@@ -220,7 +220,8 @@ def _copy_others(path: Path, to: Path, folder: str) -> list[str]:
     return copy_clean(path, to, {name: f"{folder}/{name}" for name in names})
 
 
-def _hash(sources: Mapping[str, Path]) -> str:
+def hash_of_all(sources: Mapping[str, Path]) -> str:
+    """The content hash of one directory, or one over those of several splits."""
     import hashlib
 
     hashes = {split: content_hash(path) for split, path in sources.items()}

@@ -1,10 +1,14 @@
 """What is published, as it lies in a folder and as the Hub has it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from datagen.contracts.dataset import write_json
+
+LAYOUT = "datastill/layout.json"  # of what was pushed; it marks a repository and a folder as made here
 ROWS = "default"  # the config that holds a dataset's rows; a side table's config has the table's name
 N_TAG = 12  # hex digits
 
@@ -51,6 +55,29 @@ class Layout:
     def path(self) -> Path:
         """The directory that the command was given."""
         return next(iter(self.sources.values()))
+
+
+def list_files(layout: Layout) -> None:
+    """Write the names of all files of the folder into its datastill/layout.json: what a later push may replace."""
+    file = layout.folder / LAYOUT
+    names = {path.relative_to(layout.folder).as_posix() for path in layout.folder.rglob("*") if path.is_file()}
+    known = read_layout(layout.folder)
+    write_json(file, {**known, "files": sorted(names | {LAYOUT})})
+
+
+def read_layout(folder: Path) -> dict[str, object]:
+    """What datastill/layout.json of a folder says; empty where there is none, or it is no object."""
+    try:
+        content = json.loads((folder / LAYOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast(dict[str, object], content) if isinstance(content, dict) else {}
+
+
+def listed_in(layout: Mapping[str, object]) -> list[str]:
+    """The files that datastill/layout.json lists; none where it lists none."""
+    names = layout.get("files")
+    return [name for name in cast(list[Any], names) if isinstance(name, str)] if isinstance(names, list) else []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Upload of a folder to the Hub by huggingface_hub: private, in one commit, tagged with what it holds.
 
 The commit comes last, after all large files, so nobody sees half a dataset, and what a cut connection left behind is
-not sent again: the Hub keeps files by their hash. Where the Hub has all files already no commit is made. Only what an
-earlier push may have written is deleted: rows, tables and what stands in datastill/, or a model's weights; a file that
-somebody added by hand stays.
+not sent again: the Hub keeps files by their hash. Where the Hub has all files already no commit is made. Only what
+datastill/layout.json of an earlier push lists is deleted, so a file that somebody added by hand stays; a repository
+with files but without that list is somebody else's, and is refused.
 
 The token is the Hub's own: $HF_TOKEN, or the one of `hf auth login`. $HF_ENDPOINT names another Hub.
 
@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from datagen.contracts.errors import DatastillError, MissingError, ParamsError
-from datagen.publish.layout import Kind, Layout, Uploaded
+from datagen.publish.layout import LAYOUT, Kind, Layout, Uploaded, list_files, listed_in
 
 _REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-_OURS = {"dataset": re.compile(r"(data|tables|datastill)/.*"), "model": re.compile(r"datastill/.*|[^/]*\.safetensors")}
-_LAYOUT = "datastill/layout.json"
 _CROISSANT = "croissant.json"
+_OF_THE_HUB = ".gitattributes"  # it makes this one itself
 _AT_ONCE = 64  # large files a request asks about: what a cut connection repeats is the files under way, no more
 _REMEDIES = {
     401: "the Hub does not know the token; set HF_TOKEN to a valid one, or run `hf auth login`",
@@ -95,6 +94,7 @@ def look(repo: str, kind: Kind) -> Remote:
 
     Raises:
         MissingError: no token, or huggingface_hub is not installed.
+        ParamsError: it holds files, and none of them is an earlier push's.
         HubError: the Hub refused or cannot be reached.
     """
     api = _api()
@@ -107,7 +107,13 @@ def look(repo: str, kind: Kind) -> Remote:
             return Remote(head=None, files={}, tags={}, layout={}, published=None, private=True)
         tags = {one.name: one.target_commit for one in api.list_repo_refs(repo, repo_type=kind).tags}
         files = _files(api, repo, kind, info.sha)
-        layout = _read_json(api, repo, kind, info.sha, _LAYOUT) if _LAYOUT in files else {}
+        layout = _read_json(api, repo, kind, info.sha, LAYOUT) if LAYOUT in files else {}
+        others = sorted(files.keys() - {_OF_THE_HUB})
+        if others and not listed_in(layout):
+            raise ParamsError(
+                f"--repo {repo}: holds {len(others)} files that datastill did not push, such as {others[0]} (no list "
+                f"of files in {LAYOUT}); name another repository, or delete them there first"
+            )
         croissant = _read_json(api, repo, kind, info.sha, _CROISSANT) if _CROISSANT in files else {}
         published = str(croissant["datePublished"]) if "datePublished" in croissant else None
         private = bool(info.private)
@@ -118,7 +124,7 @@ def push(layout: Layout, repo: str, remote: Remote, *, public: bool = False) -> 
     """Make the repository hold the folder, and tag it.
 
     Args:
-        layout: the folder, with its card.
+        layout: the folder, with its card; the list of its files is written there.
         repo: ORG/NAME; created where there is none.
         remote: what `look` found.
         public: whether everybody may see it.
@@ -131,9 +137,10 @@ def push(layout: Layout, repo: str, remote: Remote, *, public: bool = False) -> 
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     url = f"{api.endpoint}/{'datasets/' if layout.kind == 'dataset' else ''}{repo}"
-    files = {path.relative_to(layout.folder).as_posix(): path for path in _walk(layout.folder)}
-    if not files:
+    if not any(_walk(layout.folder)):
         raise ParamsError(f"{layout.folder}: holds no file; nothing to publish")
+    list_files(layout)
+    files = {path.relative_to(layout.folder).as_posix(): path for path in _walk(layout.folder)}
     if remote.head is not None and remote.private is public:
         is_now, remedy = ("private", "leave --public out") if remote.private else ("public", "add --public")
         raise ParamsError(f"{url} is {is_now}; {remedy}, or change it in its settings")
@@ -149,7 +156,7 @@ def push(layout: Layout, repo: str, remote: Remote, *, public: bool = False) -> 
             head = api.repo_info(repo, repo_type=layout.kind).sha
             there = _files(api, repo, layout.kind, head)
         changed = _changed(files, there, hash_of)
-        gone = [name for name in there if name not in files and _OURS[layout.kind].fullmatch(name)]
+        gone = [name for name in listed_in(remote.layout) if name in there and name not in files]
         commit = head
         if changed or gone:
             adds = [CommitOperationAdd(name, str(files[name])) for name in changed]

@@ -11,7 +11,7 @@ import pytest
 
 from datagen.contracts.errors import MissingError, ParamsError
 from datagen.publish.folder import lay_out
-from datagen.publish.layout import Layout, Uploaded
+from datagen.publish.layout import LAYOUT, Layout, Uploaded, list_files
 from datagen.publish.upload import HubError, look, push
 from tests.datagen.publish.conftest import write_documents
 from tests.hub_server import HubServer, refused
@@ -62,6 +62,7 @@ def test_a_push_makes_a_private_repository_with_one_commit_and_a_tag(hub: HubSer
     assert held.private and len(held.commits) == 2  # the Hub's own first one and ours
     assert held.tags == {done.tag: held.commits[-1].sha}
     layout = laid_out(data)
+    list_files(layout)
     local = {path.relative_to(layout.folder).as_posix(): path for path in layout.folder.rglob("*") if path.is_file()}
     there = hub.files(REPO)
     assert there.pop(".gitattributes")
@@ -109,11 +110,31 @@ def test_another_card_of_the_same_rows_leaves_the_tag_where_it_is(hub: HubServer
 def test_files_of_ours_that_are_gone_are_deleted_and_those_of_others_stay(hub: HubServer, data: Path, tmp_path: Path):
     publish(data)
     held = hub.repositories["dataset", REPO]
-    held.commits[-1].files["LICENSE"] = held.commits[-1].files["README.md"]
+    by_hand = {"LICENSE", "data/extra.csv", "tables/notes.md"}
+    held.commits[-1].files.update(dict.fromkeys(by_hand, held.commits[-1].files["README.md"]))
     publish(write_documents(tmp_path / "fewer", ids(5), rejected=0))
     names = set(hub.files(REPO))
-    assert {name for name in names if name.startswith(("data/", "tables/"))} == {"data/train-00000.parquet"}
-    assert "LICENSE" in names
+    assert {name for name in names - by_hand if name.startswith(("data/", "tables/"))} == {"data/train-00000.parquet"}
+    assert by_hand <= names
+
+
+@pytest.mark.parametrize("theirs", [["README.md"], ["data/train-00000.parquet"], ["data/mine.csv", LAYOUT]])
+def test_a_repository_of_somebody_else_is_refused_as_it_is(hub: HubServer, data: Path, theirs: list[str]):
+    """A layout.json that is no list of files is not ours either."""
+    publish(data)
+    held = hub.repositories["dataset", REPO]
+    files = held.commits[-1].files
+    kept = {name: files["README.md"] for name in theirs} | {".gitattributes": files[".gitattributes"]}
+    files.clear()
+    files.update(kept)
+    with pytest.raises(
+        ParamsError, match=rf"--repo {REPO}: holds {len(theirs)} files that .* {theirs[0]} .* name anoth"
+    ):
+        publish(data)
+    assert len(held.commits) == 2 and held.commits[-1].files == kept
+    files.pop(theirs[0])
+    if len(theirs) == 1:  # empty, as the Hub makes it
+        assert publish(data).is_new
 
 
 @pytest.mark.parametrize("place", ["end", "middle"])
