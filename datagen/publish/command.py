@@ -10,7 +10,7 @@ argument for it. --dry-run needs none: it writes the folder and shows it.
 
 import argparse
 import json
-import shutil
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,10 @@ from pathlib import Path
 
 from datagen.contracts.dataset import is_dataset
 from datagen.contracts.errors import DataError, ParamsError
-from datagen.publish.folder import lay_out
+from datagen.publish.folder import hash_of_all, lay_out
+from datagen.publish.gate_personal_data import check_pages
 from datagen.publish.gates import Checked, check
-from datagen.publish.layout import Kind, Layout, Uploaded
+from datagen.publish.layout import LAYOUT, Kind, Layout, Uploaded, list_files, listed_in, read_layout
 from datagen.publish.places import check_places, shortened
 from datagen.publish.upload import check_name, check_token, endpoint, look, push
 from datagen.publish.weights import is_student, lay_out_student
@@ -36,22 +37,33 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     sources = {_FIRST_SPLIT: arguments.path, **_pairs(arguments.split, "--split", "test=data/prompts_heldout")}
-    splits = {split: Path(path) for split, path in sources.items()}
+    splits = {split: _absolute(Path(path)) for split, path in sources.items()}
     stated = _pairs(arguments.licence_of, "--licence-of", "gpt-x=cc-by-4.0")
     kind = _check_sources(splits)
     check_name(arguments.repo)
     if not arguments.dry_run:
         check_token()  # before the gates, which read every row
-    checked = check_gates(splits, allow=arguments.allow, stated=stated, against=arguments.against)
-    remote = None if arguments.dry_run else look(arguments.repo, kind)
     out = arguments.out or (Path("published", *arguments.repo.split("/")) if arguments.dry_run else None)
+    if out:
+        _check_out(out)
+    before, against = hash_of_all(splits), [_absolute(file) for file in arguments.against]
+    checked = check_gates(splits, allow=arguments.allow, stated=stated, against=against)
+    remote = None if arguments.dry_run else look(arguments.repo, kind)
     with _folder(out) as folder:
         if kind == "model":
             layout = lay_out_student(splits[_FIRST_SPLIT], folder)
         else:
             layout = lay_out(splits, folder, remote.layout if remote else {})
-        describe(layout, checked, arguments.repo, published=remote.published if remote else None)
+        published = remote.published if remote else None
+        describe(layout, checked, arguments.repo, published=published)
+        on_pages = check_pages(folder)
+        if not on_pages.passed and "personal_data" not in checked.allowed:
+            checked = _refuse(checked, "personal_data", on_pages.said, arguments.allow, layout.path)
+            describe(layout, checked, arguments.repo, published=published)
         check_places(folder, splits)
+        list_files(layout)
+        if not before == layout.hash == hash_of_all(splits):
+            raise DataError(f"{layout.path}: was written anew while it was published; run this again once that is done")
         if remote is None:
             told = _shown(layout, checked)
         else:
@@ -73,10 +85,7 @@ def check_gates(
     """
     checked = check(splits, allow=allow, stated=stated, against=against)
     if checked.refused:
-        reasons = "".join(f"\n  {gate}: {reason}" for gate, reason in checked.refused.items())
-        path, n = splits[_FIRST_SPLIT], len(checked.refused)
-        remedy = f"mend what they name, or publish all the same with --allow {' '.join(checked.refused)}"
-        raise DataError(f"{path}: {n} gate{'s refuse' if n > 1 else ' refuses'} the push; {remedy}{reasons}")
+        raise _refusal(checked.refused, splits[_FIRST_SPLIT])
     known = [*splits.values(), *against]
     said = {
         kind: {gate: shortened(text, known) for gate, text in getattr(checked, kind).items()}
@@ -111,6 +120,21 @@ def describe(layout: Layout, checked: Checked, repo: str, *, published: str | No
         text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
         (layout.folder / "croissant.json").write_text(text, encoding="utf-8")
     (layout.folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _refuse(checked: Checked, gate: str, said: str, allow: Sequence[str], path: Path) -> Checked:
+    """A gate that passed refuses after all: it is overridden, or the push stops."""
+    if gate not in allow:
+        raise _refusal({gate: said}, path)
+    passed = {name: reason for name, reason in checked.passed.items() if name != gate}
+    return replace(checked, passed=passed, allowed={**checked.allowed, gate: said})
+
+
+def _refusal(refused: Mapping[str, str], path: Path) -> DataError:
+    reasons = "".join(f"\n  {gate}: {reason}" for gate, reason in refused.items())
+    remedy = f"mend what they name, or publish all the same with --allow {' '.join(refused)}"
+    n = len(refused)
+    return DataError(f"{path}: {n} gate{'s refuse' if n > 1 else ' refuses'} the push; {remedy}{reasons}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,19 +212,51 @@ def _check_sources(splits: Mapping[str, Path]) -> Kind:
 
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
-    """An empty folder; one that is to be kept takes its place at the end."""
+    """An empty folder; one that is to be kept takes its place at the end, and only then is the one before deleted."""
     if out is None:
         with tempfile.TemporaryDirectory(prefix="datastill-publish-") as folder:
             yield Path(folder)
         return
-    if out.exists() and not (out / "datastill").is_dir() and (not out.is_dir() or any(out.iterdir())):
-        raise ParamsError(f"--out {out}: holds what this command did not write; name another folder, or empty this one")
+    out = _absolute(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         (writing := Path(folder, out.name)).mkdir()
         yield writing
-        shutil.rmtree(out, ignore_errors=True)
-        writing.rename(out)
+        _check_out(out)  # again, since this took its time
+        aside = Path(folder, "before")
+        if there := os.path.lexists(out):
+            out.rename(aside)
+        try:
+            writing.rename(out)
+        except OSError:
+            if there:
+                aside.rename(out)
+            raise
+
+
+def _check_out(out: Path) -> None:
+    """Whether it may be replaced: there is none, it has no file, or this command wrote every file in it.
+
+    Raises:
+        ParamsError: it holds a file that this command did not write.
+    """
+    if not os.path.lexists(out):
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise ParamsError(f"--out {out}: is no folder; name another, or take it away")
+    ours = {*listed_in(read_layout(out))}
+    for file in sorted(out.rglob("*")):
+        name = file.relative_to(out).as_posix()
+        if name not in ours and (file.is_symlink() or not file.is_dir()):
+            raise ParamsError(
+                f"--out {out}: holds what this command did not write ({name} is not in {LAYOUT}); name another "
+                "folder, or empty this one"
+            )
+
+
+def _absolute(path: Path) -> Path:
+    """From the root and with a name of its own, whatever is given, such as `.`; links stay as they are."""
+    return Path(os.path.abspath(path))
 
 
 def _shown(layout: Layout, checked: Checked) -> str:

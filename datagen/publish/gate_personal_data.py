@@ -1,7 +1,8 @@
 """Gate `personal_data`: no keys, passwords, e-mail addresses, phone, card or account numbers, nor public IP addresses.
 
 Every text of every table is looked at, rejections and verdicts too, since all of them are published; and the files
-beside them, such as the manifest, which holds params. What is found is told by its place, never by what it is.
+beside them, such as the manifest, which holds params. The card repeats params, templates and commands of all steps
+behind the rows: once it is written, it is looked at too. What is found is told by its place, never by what it is.
 
 Source: datagen/publish/secret_patterns.py.
 """
@@ -18,6 +19,7 @@ from datagen.publish.secret_patterns import LIKELY, find_kinds
 _IDS = frozenset(("id", "prompt_id", "parent_id", "request_key", "item_id"))  # places and hashes
 _BESIDE = frozenset((".json", ".jsonl", ".md", ".html", ".csv", ".txt", ".jinja", ".yaml"))
 _OF_TOKENS = frozenset(("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"))
+_PAGES = ("README.md", "croissant.json", "pipeline.svg")
 _BATCH = 8192
 
 
@@ -36,6 +38,26 @@ def check_personal_data(splits: Splits) -> Outcome:
             "`datastill filter --set method=personal_data`, take keys out of the source and have them withdrawn"
         )
     return passed("no keys, e-mail addresses, phone, card or account numbers in any table")
+
+
+def check_pages(folder: Path) -> Outcome:
+    """Nothing is found on the pages of a folder for the Hub, which tell of all steps behind what is published."""
+    found, first = Counter[str](), ""
+    for name in _PAGES:
+        if not (folder / name).is_file():
+            continue
+        text = (folder / name).read_text(encoding="utf-8")
+        for kind in find_kinds(text):
+            found[kind] += 1
+            lines = (number for number, line in enumerate(text.splitlines(), start=1) if kind in find_kinds(line))
+            first = first or f"{name}:{next(lines, 1)} ({kind})"
+    if found:
+        kinds = ", ".join(f"{kind} {n}" for kind, n in found.most_common())
+        return refused(
+            f"the card repeats the params, prompts and commands of every step, and they hold {kinds}; the first would "
+            f"be in {first}: take it out of that stage's params or template, run it again, and have keys withdrawn"
+        )
+    return passed("no keys, e-mail addresses, phone, card or account numbers on any page")
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str, bool]]:

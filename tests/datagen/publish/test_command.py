@@ -187,7 +187,7 @@ def test_a_student_is_a_model_repository(hub: HubServer, tmp_path: Path):
     files = hub.files("org/student", "model")
     assert set(files) == {
         ".gitattributes", "README.md", "pipeline.svg", "model.safetensors", "config.json", "tokenizer.json",
-        "datastill/manifest.json", "datastill/loss.json",
+        "datastill/layout.json", "datastill/manifest.json", "datastill/loss.json",
     }  # fmt: skip
     assert json.loads(files["config.json"])["_name_or_path"] == "base"
     assert files["tokenizer.json"] == (path / "tokenizer.json").read_bytes()
@@ -226,3 +226,74 @@ def test_what_is_wrong_with_the_command_line(
     given = [one.replace("DATA", str(data)) for one in arguments]
     assert cli.main(["publish", str(data), "--repo", REPO, *given]) == code
     assert says in capsys.readouterr().err
+
+
+def test_out_replaces_only_what_the_command_wrote(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A folder of the user's with a directory `datastill`, and one of the command's to which a file was added."""
+    theirs = tmp_path / "theirs"
+    (theirs / "datastill").mkdir(parents=True)
+    (theirs / "datastill" / "layout.json").write_text("{}")
+    (theirs / "thesis.tex").write_text("years of work")
+    asked = ["publish", str(data), "--repo", REPO, "--dry-run", "--out"]
+    assert cli.main([*asked, str(theirs)]) == 2
+    assert "datastill/layout.json is not in datastill/layout.json" in capsys.readouterr().err
+    assert (theirs / "thesis.tex").read_text() == "years of work"
+    ours = tmp_path / "ours"
+    assert cli.main([*asked, str(ours)]) == 0
+    (ours / "README.md").write_text("another card")
+    assert cli.main([*asked, str(ours)]) == 0
+    assert "another card" not in (ours / "README.md").read_text()
+    (ours / "data" / "notes.md").write_text("mine")
+    assert cli.main([*asked, str(ours)]) == 2
+    assert "(data/notes.md is not in datastill/layout.json)" in capsys.readouterr().err
+    assert (ours / "data" / "notes.md").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "theirs", "ours"}  # nothing is left aside
+
+
+def test_paths_may_be_the_working_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (out := tmp_path / "out").mkdir()
+    monkeypatch.chdir(out)
+    assert cli.main(["publish", str(data), "--repo", REPO, "--dry-run", "--out", "."]) == 0
+    assert (out / "README.md").is_file()
+    monkeypatch.chdir(data)
+    asked = ["publish", ".", "--repo", REPO, "--dry-run", "--out", "../again"]
+    assert cli.main(asked) == 0
+    for name in ("README.md", "croissant.json"):  # with every `.` of their sentences
+        assert (tmp_path / "again" / name).read_text() == (out / name).read_text()
+
+
+@pytest.mark.parametrize("secret", ["AKIA" + "Q3EGRTX5VZ7NPL2M", "jane@harbour-books.com"])
+def test_a_secret_in_the_params_of_a_step_behind_stops_the_push(
+    hub: HubServer, tmp_path: Path, secret: str, capsys: pytest.CaptureFixture[str]
+):
+    """The directory that is published holds none; its card would print that of its parent."""
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    said = {"params": {"method": "decontamination", "header": secret}}
+    one = write_documents(tmp_path / "data" / "one", ["a"], manifest={**PASSING, **said})
+    behind = {**PASSING, "inputs": {"documents": content_hash(one)}}
+    two = write_documents(tmp_path / "data" / "two", ["a"], manifest=behind)
+    asked = ["publish", str(two), "--repo", REPO]
+    assert cli.main(asked) == 3
+    told = capsys.readouterr().err
+    assert "1 gate refuses the push" in told and "\n  personal_data: the card repeats" in told
+    assert "would be in README.md:" in told and secret not in told and hub.repositories == {}
+    assert cli.main([*asked, "--allow", "personal_data"]) == 0
+    card = hub.files(REPO)["README.md"].decode()
+    assert secret in card and "The check `personal_data` failed and was overridden." in card
+
+
+def test_a_dataset_that_is_written_anew_meanwhile_is_not_pushed(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The Hub's first answer comes after the gates and before the folder: there the stage runs again."""
+    path = write_documents(tmp_path / "data", ["a", "b"], manifest=PASSING)
+
+    def run_again(asked: str, n: int) -> None:
+        if asked == "info" and n == 1:
+            write_documents(path, ["c", "d"], manifest=PASSING)
+
+    hub.fault = run_again
+    assert cli.main(["publish", str(path), "--repo", REPO]) == 3
+    assert f"{path}: was written anew while it was published; run this again" in capsys.readouterr().err
+    assert hub.repositories == {}
