@@ -62,7 +62,7 @@ def dataset_card(layout: Layout, history: History, checked: "Checked", *, repo: 
         sections.prompts(history),
         sections.verification(history),
         sections.funnel(history),
-        _statistics(columns),
+        _statistics(columns, with_values="personal_data" not in checked.allowed),  # likewise
         _evaluated(history),
         sections.section("Known limits", _listed(limits(layout, history, checked, columns, languages))),
         _decontamination(checked),
@@ -224,14 +224,14 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}…"
 
 
-def _statistics(columns: list[Column]) -> str:
-    """Columns that hold something, and the values of those that have few."""
+def _statistics(columns: list[Column], *, with_values: bool) -> str:
+    """Columns that hold something, and the values of those that have few, where they may be said."""
     rows, empty = [], []
     for one in columns:
         if one.high is None and not one.n_distinct:
             empty.append(f"`{one.name}`")
             continue
-        values = ", ".join(f"`{value}` {n:,}" for value, n in one.values.items())
+        values = ", ".join(f"`{value}` {n:,}" for value, n in one.values.items()) if with_values else ""
         figures = (f"{figure:,.4g}" if figure is not None else "" for figure in (one.low, one.mean, one.high))
         distinct = _counted(one.n_distinct, is_exact=one.is_exact) if one.n_distinct is not None else ""
         rows.append((f"`{one.name}`", f"{one.n_missing:,}", distinct, one.size, *figures, values))

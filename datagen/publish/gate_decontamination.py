@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from datagen.contracts.dataset import content_hash, is_dataset, iterate, read_manifest
+from datagen.contracts.inputs import InputParams, open_rows
 from datagen.contracts.licences import COMPARED
 from datagen.contracts.records import Document, Example, Prompt, Rejection, Trace, from_row
+from datagen.contracts.words import find_words, normalise
 from datagen.filter import Row
+from datagen.filter._texts import STAGE, text_of
 from datagen.filter.decontamination import Config, decontamination
 from datagen.lineage import find_directories, input_hashes
 from datagen.publish.outcome import Outcome, Splits, has_texts, is_of_texts, passed, refused
 
 _RECORDS = {record.__name__: record for record in (Prompt, Trace, Document, Example)}
+_CONFIG = Config(method="decontamination")
 _FILTER = "run `datastill filter --against EVALUATION_SET --set method=decontamination`"
 
 
@@ -29,6 +33,12 @@ def check_decontamination(splits: Splits, against: Sequence[Path]) -> Outcome:
         return passed("not applicable: no texts")
     told: list[str] = []
     for file in against:
+        n, n_long = _count_items(file)
+        if not n_long:
+            return refused(
+                f"--against {file}: none of its {n} items has {_CONFIG.min_words} words or more, so that nothing could "
+                "be compared; name an evaluation set whose questions or answers are longer"
+            )
         for path in of_texts.values():
             if not has_texts(path):
                 return refused(
@@ -36,7 +46,8 @@ def check_decontamination(splits: Splits, against: Sequence[Path]) -> Outcome:
                 )
             if wrong := _shared(path, file):
                 return refused(wrong)
-        told.append(f"no row shares 13 words in a row with an item of {file.name}")
+        compared = f"{n_long:,} of {n:,} items are long enough to compare, with {_CONFIG.min_words} words or more"
+        told.append(f"no row shares {_CONFIG.n} words in a row with an item of {file.name} ({compared})")
     if against:
         return passed("; ".join(told))
     for name, path in of_texts.items():
@@ -90,9 +101,22 @@ def _datasets(path: Path) -> dict[str, Path]:
     return {content_hash(one): one for one in folders if is_dataset(one)}
 
 
+def _count_items(file: Path) -> tuple[int, int]:
+    """Items of an evaluation set, and those of which more than the whole text alone is compared, as the filter does."""
+    n = n_long = 0
+    for item in open_rows(file, STAGE, InputParams(max_rejected_share=0, max_prompt_chars=10**9)):
+        if isinstance(item, Rejection):
+            continue
+        n += 1
+        answer = item.completion if isinstance(item, Trace) else item.reference if isinstance(item, Prompt) else None
+        n_question, n_answer = (len(find_words(normalise(one or ""))) for one in (text_of(item, "prompt"), answer))
+        n_long += n_question >= _CONFIG.min_words or n_answer >= _CONFIG.n
+    return n, n_long
+
+
 def _shared(path: Path, file: Path) -> str:
     """Which row shares what with an item of `file`; empty where none does."""
-    for row in decontamination(Config(method="decontamination"), rows_of([path]), file):
+    for row in decontamination(_CONFIG, rows_of([path]), file):
         if isinstance(row, Rejection):
             return f"{path}: row {row.id!r} {row.detail}; {_FILTER.replace('EVALUATION_SET', str(file))}"
     return ""

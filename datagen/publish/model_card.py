@@ -7,6 +7,7 @@ Fields of the metadata: https://github.com/huggingface/hub-docs/blob/main/modelc
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -170,16 +171,18 @@ def _measured_on(history: History, step: Step, name: str) -> dict[str, Any]:
     return {"data": path or name, "revision": step.hashes.get(name, ""), "split": split, "stage": step.stage}
 
 
-def hub_name(model: str) -> str:
-    """The Hub's name of a model; empty where it is none of the Hub's."""
+def hub_name(model: str, root: Path = Path()) -> str:
+    """The Hub's name of a model; empty where it is none of the Hub's, but a folder of the project at `root`."""
     if model in _HUB_NAMES:
         return _HUB_NAMES[model]
-    return model if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith(("models/", "data/", ".")) else ""
+    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not model.startswith(("models/", "data/", "."))
+    return model if is_name and not (root / model).exists() and not Path(model).exists() else ""
 
 
 def _metadata(history: History, checked: "Checked", results: Sequence[Result], repo: str) -> dict[str, Any]:
     student = history.last
     base = student.manifest.get("base", {}).get("name", "")
+    base = hub_name(base, history.root)
     whole = "student_layers" not in student.params
     urls = [one.url for one in checked.resolved.sources if one.url]
     task = _TASKS.get(student.stage, "")
@@ -188,8 +191,8 @@ def _metadata(history: History, checked: "Checked", results: Sequence[Result], r
         **licence_fields(checked.resolved),
         "library_name": "transformers" if student.stage in _OF_TRANSFORMERS else "datastill",
         "pipeline_tag": task,
-        "base_model": hub_name(base),
-        "base_model_relation": "finetune" if hub_name(base) and whole else "",
+        "base_model": base,
+        "base_model_relation": "finetune" if base and whole else "",
         "datasets": sorted({url.removeprefix(_DATASETS) for url in urls if url.startswith(_DATASETS)}),
         "tags": ["datastill", *(["distillation"] if any(one.role == "teacher" for one in history.models) else [])],
         "model-index": [{"name": repo.partition("/")[2], "results": entries}] if entries else [],

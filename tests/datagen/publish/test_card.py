@@ -149,6 +149,8 @@ def test_a_gate_that_was_overridden_is_said_first_and_again(project: Path, tmp_p
 def test_personal_data_that_is_published_all_the_same_is_not_said_in_the_card(project: Path, tmp_path: Path):
     _, text = carded(tmp_path / "folder", project / "data" / "verified", personal_data="an address in row q0")
     assert "## An example" not in text and "What colour has thing" not in text
+    assert "| `completion` | 0 | 1 | characters | 3 | 3 | 3 |  |" in section(text, "Statistics")  # `red` in all rows
+    assert "`red`" not in text
 
 
 def test_both_splits_are_made_again(project: Path, tmp_path: Path):

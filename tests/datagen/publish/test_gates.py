@@ -92,6 +92,30 @@ def test_an_evaluation_row_stops_the_push(clean: Path, tmp_path: Path):
     assert "'row-3'" in checked.refused["decontamination"] and "'item-7'" in checked.refused["decontamination"]
 
 
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        ([{"id": "a", "text": "two words"}], None),
+        ([{"id": "a", "text": "seven words are still one word short"}], None),
+        (
+            [{"id": "a", "text": "two words"}, {"id": "b", "text": "these eight words are just enough to compare"}],
+            "1 of 2",
+        ),
+        ([{"id": "a", "prompt": "What then?", "reference": EVALUATION}], "1 of 1"),
+    ],
+)
+def test_evaluation_items_too_short_to_compare_are_no_check(
+    clean: Path, tmp_path: Path, items: list[dict[str, str]], says: str | None
+):
+    file = tmp_path / "short.jsonl"
+    file.write_text("".join(json.dumps(item) + "\n" for item in items))
+    checked = _check(clean, against=[file])
+    if says:
+        assert f"({says} items are long enough to compare, with 8 words or more)" in checked.passed["decontamination"]
+    else:
+        assert "none of its 1 items has 8 words or more" in checked.refused["decontamination"]
+
+
 def test_a_changed_file_stops_the_push_by_schema(clean: Path):
     shard = clean / "part-00000.parquet"
     pl.read_parquet(shard).with_columns(text=pl.lit("another")).write_parquet(shard)

@@ -125,3 +125,12 @@ def test_image_students_are_judged_on_the_test_split_that_they_were_given(projec
 )  # fmt: skip
 def test_models_have_the_hub_s_names_or_none(name: str, wanted: str):
     assert hub_name(name) == wanted
+
+
+def test_a_folder_of_the_project_is_no_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From the project's root, and from the working folder; where it is gone nothing tells."""
+    (tmp_path / "checkpoints" / "mine").mkdir(parents=True)
+    assert hub_name("checkpoints/mine", tmp_path) == ""
+    assert hub_name("checkpoints/mine") == "checkpoints/mine"
+    monkeypatch.chdir(tmp_path)
+    assert hub_name("checkpoints/mine") == ""
