@@ -16,6 +16,7 @@ _TEXT = frozenset({".json", ".jsonl", ".md", ".html", ".csv", ".txt", ".jinja", 
 _AS_IT_IS = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json"})  # tokens
 _WEIGHTS = frozenset({".safetensors"})
 _LEAST_NAME = 5  # letters of a host's name: shorter ones are words too
+_LEAST_PARTS = 2  # of a path, the root among them, that more than one container has
 
 
 def without_places(value: Any) -> Any:  # JSON of any shape
@@ -84,16 +85,21 @@ def copy_clean(source: Path, to: Path, names: Mapping[str, str]) -> list[str]:
 def check_places(folder: Path, sources: Mapping[str, Path]) -> None:
     """No text file in `folder` names this machine: its host, the user's home, the working folder, the data's folders.
 
+    A folder at the root, such as /data, /app or /root, tells nothing and is not looked for, nor is a host whose name
+    may be a word: shorter than 5 letters, or of letters alone. A path counts by itself, not within an address of the
+    web.
+
     Raises:
         DataError: one does; the message names the file and the line.
     """
-    home = Path.home()
-    here = {f"{one.resolve()}" for one in (*sources.values(), Path.cwd()) if len(one.resolve().parts) > 1}
-    here |= {f"{home}/"} if len(home.parts) > 1 else set()
+    folders = {one.resolve() for one in (*sources.values(), Path.cwd(), Path.home())}
+    known = "|".join(re.escape(str(one)) for one in sorted(folders) if len(one.parts) > _LEAST_PARTS)
+    words = [rf"(?:(?<![\w./-])|(?<=file://))(?:{known})(?!\.?[\w-])"] if known else []
     host = socket.gethostname()
-    words = [re.escape(one) for one in sorted(here)]
-    if len(host) >= _LEAST_NAME and host != "localhost":
-        words.append(rf"\b{re.escape(host)}\b")
+    if len(host) >= _LEAST_NAME and not host.isalpha():
+        words.append(rf"(?<![\w-]){re.escape(host)}(?![\w-])")
+    if not words:
+        return
     named = re.compile("|".join(words))
     for file in _texts(folder):
         for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):

@@ -55,19 +55,35 @@ def test_weights_are_linked_and_what_is_missing_is_said(tmp_path: Path):
         copy_clean(tmp_path, tmp_path / "to", {"loss.json": "loss.json"})
 
 
-def test_a_page_that_names_this_machine_is_refused(tmp_path: Path):
+def test_a_page_that_names_this_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (folder := tmp_path / "folder").mkdir()
-    data = tmp_path / "data"
+    data, home, here = tmp_path / "data", tmp_path / "ann", tmp_path / "work"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(socket, "gethostname", lambda: "gpu-17")
     for text, named in (
-        (f"made of {data}/part", str(data)),
-        (f"in {Path.home()}/models", f"{Path.home()}/"),
-        (f"ran in {Path.cwd()}", str(Path.cwd())),
-        (f"on {socket.gethostname()}.", socket.gethostname()),
+        (f"made of {data}/part", data),
+        (f"in {home}/models", home),
+        (f"in file://{home}", home),
+        (f"ran in {here}.", here),
+        ("on http://gpu-17:8000/v1", "gpu-17"),
     ):
         (folder / "examples.md").write_text(f"# Examples\n{text}\n")
-        if len(named) >= 5:
-            with pytest.raises(DataError, match=r"examples\.md:2: names a place on this machine") as caught:
-                check_places(folder, {"train": data})
-            assert named in str(caught.value)
-    (folder / "examples.md").write_text("made of data/verified, at /usr/bin\n")
+        with pytest.raises(DataError, match=r"examples\.md:2: names a place on this machine") as caught:
+            check_places(folder, {"train": data})
+        assert f"({named})" in str(caught.value)
+    (folder / "examples.md").write_text(f"of data/verified, at /usr/bin, {here}house, {here}.old, http://x.org{here}\n")
     check_places(folder, {"train": data})
+
+
+@pytest.mark.parametrize("host", ["train", "student", "corpus", "gsm8k"])
+def test_ordinary_folders_of_containers_and_hosts_that_are_words_are_no_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+):
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/data"))
+    monkeypatch.setenv("HOME", "/root")
+    said = "the student of data/corpus, split train, gsm8k-test, https://huggingface.co/datasets/me/x, /data/x\n"
+    (tmp_path / "README.md").write_text(said)
+    check_places(tmp_path, {"train": Path("/datasets")})
