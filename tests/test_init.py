@@ -57,8 +57,9 @@ def test_a_new_project_runs_at_once_and_an_upgrade_runs_it_again(programs: Path,
     # Another version is installed: a stage refuses until the project says so too, then each runs again.
     (metadata,) = programs.parent.glob("lib/python3*/site-packages/datastill-*.dist-info/METADATA")
     metadata.write_text(metadata.read_text().replace("Version: 0.1.0", "Version: 0.2.0"))
-    with pytest.raises(AssertionError, match=r"of another version than 0.2.0, .*--upgrade.*got 0\.1\.0"):
-        run("dvc", "repro", "--force", "prompts", cwd=demo, first_on_path=programs)
+    for stage in ("prompts", "report"):  # with a section of its own, and without
+        with pytest.raises(AssertionError, match=r"of another version than 0.2.0, .*--upgrade.*got 0\.1\.0"):
+            run("dvc", "repro", "--force", "--single-item", stage, cwd=demo, first_on_path=programs)
     answers = ledger_size(programs, demo)
     assert "0.1.0 is 0.2.0 now" in run(programs / "datastill", "init", "--upgrade", cwd=demo)
     assert json.loads(run("dvc", "status", "--json", cwd=demo, first_on_path=programs)).keys() == set(STAGES)
@@ -98,12 +99,13 @@ def test_without_git_it_is_a_dvc_project_all_the_same(tmp_path: Path, monkeypatc
         ("datastill:\n  version: 0.0.9\n", "datastill:\n  version: 0.1.0\n"),
         ("a:\n  version: 3\ndatastill: # ours\n  # it\n  version: '0.0.9' # old\n",
          "a:\n  version: 3\ndatastill: # ours\n  # it\n  version: 0.1.0 # old\n"),
+        ("datastill:\r\n\r\n  version: 0.0.9\r\na: 1\r\n", "datastill:\r\n\r\n  version: 0.1.0\r\na: 1\r\n"),
     ],
 )  # fmt: skip
 def test_an_upgrade_changes_the_version_alone(text: str, now: str, tmp_path: Path):
-    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "params.yaml").write_bytes(text.encode())
     upgrade(tmp_path)
-    assert (tmp_path / "params.yaml").read_text() == now
+    assert (tmp_path / "params.yaml").read_bytes() == now.encode()
     assert "already" in upgrade(tmp_path)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.time_table import JOBS, minutes_by_job, read_shares, table_of
+from benchmarks.time_table import JOBS, main, minutes_by_job, read_shares, table_of
 from datagen.plan.pipeline import read_pipeline
 
 
@@ -28,3 +28,10 @@ def test_times_add_up_and_what_was_not_timed_is_named(root: Path, tmp_path: Path
     lines = table_of(minutes, shares).splitlines()
     assert [line.split()[0] for line in lines if line.endswith("over")] == ["main"]
     assert lines[-1].split() == ["all", "11.0", "15.0"]
+
+
+def test_a_run_that_timed_nothing_is_no_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("dvc.yaml", "docs", "params.yaml"):
+        (tmp_path / name).symlink_to(root / name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--no-bound"]) == 2

@@ -8,6 +8,7 @@ Where FOLDER is in no git repository yet, it becomes one, as `dvc exp` needs one
 
 import argparse
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -26,7 +27,9 @@ PLACES = {
     "dvcignore": ".dvcignore", "dvc_config": ".dvc/config", "dvc_gitignore": ".dvc/.gitignore",
     "prompts.jsonl": "raw/prompts.jsonl", "heldout.jsonl": "raw/heldout.jsonl", "licences.yaml": "raw/licences.yaml",
 }  # fmt: skip
-_VERSION_LINE = re.compile(r"^(datastill:[^\n]*\n(?:[ \t]*#[^\n]*\n)*[ \t]+version:[ \t]*)(['\"]?)([^\s'\"#]+)\2", re.M)
+_VERSION_LINE = re.compile(
+    r"^(datastill:[^\n]*\n(?:[ \t]*(?:#[^\n]*|\r?)\n)*[ \t]+version:[ \t]*)(['\"]?)([^\s'\"#]+)\2", re.M
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,16 +80,20 @@ def upgrade(folder: Path) -> str:
     """
     path = folder / "params.yaml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # not read_text, which would change the ends of lines
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name the folder of a project that `datastill init` wrote") from None
     found = _VERSION_LINE.search(text)
     if not found:
-        raise DataError(f"{path}: no `datastill:` with a `version:` under it; only such projects have one to upgrade")
+        raise DataError(
+            f"{path}: no line `datastill:` with a line `version: ...` under it; only such projects have one to upgrade"
+        )
     before, now = found[3], installed_version()
     if before == now:
         return f"{path}: is of {now} already"
-    path.write_text(_VERSION_LINE.sub(rf"\g<1>{now}", text, count=1), encoding="utf-8")
+    writing = path.with_name(f".{path.name}.writing")
+    writing.write_bytes(_VERSION_LINE.sub(rf"\g<1>{now}", text, count=1).encode())
+    os.replace(writing, path)
     return f"{path}: {before} is {now} now; `dvc repro` runs all stages again, and asks no teacher what it has answered"
 
 
