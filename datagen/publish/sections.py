@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from datagen.contracts.licences import BINDING
 from datagen.listing import summary
 from datagen.publish.history import ASKING, History, Step, option_of
+from datagen.publish.licences import RULES
 from datagen.publish.picture import describe_pipeline
 from datagen.synthesis._templates import Templates
 
@@ -172,7 +174,12 @@ def licence(checked: "Checked") -> str:
         )
         for one in resolved.sources
     ]
-    return section("Licence", head, table(("source", "part in it", "licence", "notice"), rows))
+    asked = {
+        one.licence: RULES[one.licence] for one in resolved.sources if one.kind in BINDING and one.licence in RULES
+    }
+    told = [f"- [{name}]({rule.url}): {line(rule.says)}" for name, rule in sorted(asked.items())]
+    conditions = "What each asks, as datastill reads it:\n\n" + "\n".join(told) if told else ""
+    return section("Licence", head, table(("source", "part in it", "licence", "notice"), rows), conditions)
 
 
 def cost(history: History) -> str:
