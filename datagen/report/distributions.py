@@ -89,10 +89,15 @@ def passes(answers: pl.LazyFrame) -> list[Bin]:
 
 
 def by_teacher(answers: pl.LazyFrame) -> list[dict[str, Any]]:
-    """Each teacher, most answers first: `teacher`, `n`, `rate` (figures.Rate), `median`, `per_verified` (tokens)."""
+    """Each teacher, most answers first: `teacher`, `n`, `rate` (figures.Rate), `median`, `per_verified` (tokens).
+
+    `median` is that of the answers whose tokens were counted. `per_verified` is None where no answer was verified, or
+    the tokens of some answer were not counted.
+    """
     found = rates(answers.select("prompt_id", "passed", family=pl.col("teacher")))
     tokens = pl.col("n_completion_tokens")
-    lengths = answers.group_by("teacher").agg(median=tokens.median(), total=tokens.cast(pl.Int64).sum())
+    total = pl.when(tokens.null_count() == 0).then(tokens.cast(pl.Int64).sum())
+    lengths = answers.group_by("teacher").agg(median=tokens.median(), total=total)
     rows = {row["teacher"]: row for row in lengths.collect(engine="streaming").to_dicts()}
     ranked = sorted((name for name in found if name != ALL), key=lambda name: (-found[name].n, name))
     return [
@@ -101,10 +106,14 @@ def by_teacher(answers: pl.LazyFrame) -> list[dict[str, Any]]:
             "n": found[name].n,
             "rate": found[name],
             "median": rows[name]["median"],
-            "per_verified": rows[name]["total"] / found[name].n_passed if found[name].n_passed else None,
+            "per_verified": _per(rows[name]["total"], found[name].n_passed),
         }
         for name in ranked[:MAX_TEACHERS]
     ]
+
+
+def _per(total: int | None, n: int) -> float | None:
+    return None if total is None or not n else total / n
 
 
 def _judged(verified: Path) -> pl.LazyFrame:

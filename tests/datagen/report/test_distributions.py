@@ -57,6 +57,20 @@ def test_teachers_side_by_side():
     assert found == [("one", 1, 3, 20, 90), ("two", 2, 2, 6, 6), ("three", 0, 1, 3, None)]
 
 
+def test_tokens_that_nobody_counted_are_not_none():
+    """By hand: of one no answer is counted, of two one of two, of three both: 4 + 6 tokens for one that passed."""
+    answers = pl.LazyFrame(
+        {
+            "prompt_id": ["a", "b"] * 3,
+            "teacher": ["one", "one", "two", "two", "three", "three"],
+            "n_completion_tokens": [None, None, 8, None, 4, 6],
+            "passed": [True, True, True, True, True, False],
+        }
+    )
+    found = {row["teacher"]: (row["median"], row["per_verified"]) for row in by_teacher(answers)}
+    assert found == {"one": (None, None), "two": (8, None), "three": (5, 10)}
+
+
 def test_a_run_with_one_teacher_has_no_comparison(tmp_path: Path):
     """Six of twelve answers passed, so each of six prompts has one attempt of two."""
     write_pipeline(tmp_path)
