@@ -93,13 +93,14 @@ class _Spool:
         self.bound = 1.0
         self.attempts: dict[str, float] = {}
         self.prompts: dict[str, float] = {}
-        self._moved: dict[str, str] = {}  # attempts whose id does not name their prompt
+        self._has_moved = False  # any attempt whose id does not name its prompt; on disk too, they may be as many
 
     def __enter__(self) -> "_Spool":
         self._database = sqlite3.connect(self._file, isolation_level=None)
         self._database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; "
-            "CREATE TABLE rows (prompt TEXT, hash REAL, kind TEXT, row TEXT); BEGIN"
+            "CREATE TABLE rows (prompt TEXT, hash REAL, kind TEXT, row TEXT); "
+            "CREATE TABLE moved (id TEXT PRIMARY KEY, prompt TEXT) WITHOUT ROWID; BEGIN"
         )
         return self
 
@@ -143,13 +144,20 @@ class _Spool:
         """The prompt that a row belongs to, and its hash, where it is taken; scores have no id of their own."""
         id = id or prompt_id or ""
         if prompt_id and prompt_in(id) != prompt_id:
-            self._moved[id] = prompt_id
-        key = prompt_id or self._moved.get(id) or prompt_in(id)
+            self._database.execute("INSERT OR REPLACE INTO moved VALUES (?, ?)", (id, prompt_id))
+            self._has_moved = True
+        key = prompt_id or self._moved_to(id) or prompt_in(id)
         hash = int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
         if hash >= self.bound:
             return None
         (self.attempts if id != key else self.prompts)[id] = hash
         return key, hash
+
+    def _moved_to(self, id: str) -> str | None:
+        if not self._has_moved:
+            return None
+        found = self._database.execute("SELECT prompt FROM moved WHERE id = ?", (id,)).fetchone()
+        return found[0] if found else None
 
     def _shrink(self) -> None:
         self.bound *= _SHRINK

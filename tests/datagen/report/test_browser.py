@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,38 @@ def test_of_too_many_rows_whole_prompts_stay(tmp_path: Path, monkeypatch: pytest
     ranked = sorted((f"p{i}" for i in range(40)), key=lambda id: hashlib.sha256(id.encode()).digest())
     assert set(shown) == set(ranked[: len(shown)])
     assert "% of the prompts, those with the least hashes" in page
+
+
+def write_foreign(root: Path, n_prompts: int) -> Path:
+    """An attempt of each prompt under a long id that does not name it, and a verdict that has the attempt's id only."""
+    prompts = [f"p{i}" for i in range(n_prompts)]
+    ids = [f"{i}-{'x' * 200}" for i in range(n_prompts)]
+    root.mkdir()
+    pl.DataFrame({"id": ids, "prompt_id": prompts, "completion": ids}).write_parquet(root / "part-00000.parquet")
+    pl.DataFrame({"id": ids, "status": "pass"}).write_parquet(root / "verdicts.parquet")
+    return root
+
+
+def test_memory_does_not_grow_with_ids_that_name_no_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Oracle: tracemalloc; 3,000 ids more are 700 kB at least. Kept prompts have their verdict, no other has any."""
+    monkeypatch.setattr(browser, "MAX_ROWS", 50)
+    held: list[int] = []
+    for n in (1_000, 4_000):
+        root = write_foreign(tmp_path / str(n), n)
+        (tmp_path / f"spool-{n}").mkdir()
+        tracemalloc.start()
+        with browser._Spool(tmp_path / f"spool-{n}") as spool:
+            for table in browser.tables_of(root):
+                spool.add(table)
+            held.append(tracemalloc.get_traced_memory()[0])
+            tracemalloc.stop()
+            found = {
+                key: {kind: len(of_kind) for kind, of_kind in rows.items() if of_kind}
+                for key, rows in spool.by_prompt()
+            }
+        assert 30 < len(found) <= 50
+        assert found == {key: {"trace": 1, "verdict": 1} for key in found} and all(key[0] == "p" for key in found)
+    assert held[1] - held[0] < 100_000, held
 
 
 def test_long_texts_are_cut_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
