@@ -7,6 +7,7 @@ says what differs; the page puts that beside each other.
 import argparse
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,10 @@ from datagen.report.page import document
 
 HERE = "workspace"
 OUT = Path("compare.html")  # not in report/, which is an output that DVC keeps as the stage wrote it
+
+_WORD = re.compile(r"[a-z0-9]+")
+_SHARES = frozenset(["accuracy", "auc", "f1", "family", "precision", "probability", "rate", "recall", "share"])
+_NO_SHARES = frozenset(["learning", "loss", "n", "seconds", "std", "threshold", "tokens"])  # a learning rate is none
 
 Differences = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """File to name to `old`, `new` and, of numbers, `diff`, as DVC prints them."""
@@ -104,7 +109,7 @@ def _row(name: str, one: Mapping[str, Any]) -> str:
     old, new = one.get("old"), one.get("new")
     cells = (text(_value(old)), text(_value(new)), *_difference(old, new))
     numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
-    return f'<tr><th scope="row">{text(name)}{_bars(old, new)}</th>{numbers}</tr>\n'
+    return f'<tr><th scope="row">{text(name)}{_bars(name, old, new)}</th>{numbers}</tr>\n'
 
 
 def _value(value: object) -> str:
@@ -121,8 +126,11 @@ def _difference(old: Any, new: Any) -> tuple[str, str]:
     return f"{new - old:+,.6g}", share
 
 
-def _bars(old: Any, new: Any) -> str:
-    """Two shares of one as bars; nothing of other values."""
+def _bars(name: str, old: Any, new: Any) -> str:
+    """Two shares of one as bars, where the name says that they are; nothing of losses, seconds or other values."""
+    words = frozenset(_WORD.findall(name.lower()))
+    if words.isdisjoint(_SHARES) or not words.isdisjoint(_NO_SHARES):
+        return ""
     if not all(isinstance(value, float) and 0 <= value <= 1 for value in (old, new)):
         return ""
     fills = (

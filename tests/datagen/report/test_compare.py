@@ -99,3 +99,17 @@ def test_names_are_text():
     metrics = {"<b>.json": {"<i>": {"old": "<script>", "new": 1}}}
     page = render("<u>", "b", metrics, {})
     assert all(tag not in page for tag in ("<b>.json", "<i><", "<script>", "<u>")) and "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "is_drawn"),
+    [
+        ("verified_rate", True), ("by_family.brief.after", True), ("auc.mean", True), ("domains.law.share", True),
+        ("macro_f1", True), ("loss_last", False), ("net.seconds", False), ("learning_rate", False),
+        ("accuracy.std", False), ("step_size", False), ("n_tokens", False),
+    ],
+)  # fmt: skip
+def test_only_shares_are_drawn_as_shares(name: str, is_drawn: bool):
+    """By what each figure is: 0.25 and 0.5 of a whole, or seconds, losses and sizes that happen to be below one."""
+    page = render("a", "b", {"train.json": {name: {"old": 0.25, "new": 0.5}}}, {})
+    assert ("width:25.00%" in page, "width:50.00%" in page) == (is_drawn, is_drawn)
