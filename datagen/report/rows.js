@@ -37,10 +37,17 @@ async function unpack(packed) {
   return JSON.parse(await new Response(plain).text());
 }
 
-/** In small letters, of the same length, so that places in one are places in the other. */
+/** In small letters, of the same length, so that places in one are places in the other; both small sigmas are one. */
 function small(text) {
   const lower = text.toLowerCase();
-  return lower.length === text.length ? lower : text.replace(/[A-Z\u00c0-\u00de]/g, (letter) => letter.toLowerCase());
+  const same = lower.length === text.length ? lower : text.replace(/\p{Changes_When_Lowercased}/gu, smallLetter);
+  return same.replaceAll("\u03c2", "\u03c3");
+}
+
+/** A letter whose small one is of another length, as the Turkish I with a dot, stays as it is. */
+function smallLetter(letter) {
+  const lower = letter.toLowerCase();
+  return lower.length === letter.length ? lower : letter;
 }
 
 /** What of some lines is searched: not what the filters find, nor a request's key. */

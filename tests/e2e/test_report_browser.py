@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from datagen.contracts.dataset import DatasetWriter
+from datagen.contracts.records import Prompt, Trace
+from datagen.report.browser import write_browser
 from tests.chromium import Tab, chromium, find_chromium
 from tests.datagen.conftest import HOSTILE, write_pipeline
 
@@ -210,5 +213,32 @@ def test_the_page_needs_no_neighbour(browse: Browse, root: Path, tmp_path: Path)
     async def work(tab: Tab, page: str) -> None:
         await tab.open(alone.as_uri(), READY)
         assert len(await tab.evaluate(LISTED)) == N_ROWS
+
+    browse(work)
+
+
+def test_any_alphabet_is_found_in_any_case(browse: Browse, tmp_path: Path):
+    """Beside a letter that has no small one of its length; a block holds every row here. Marks stand where hits are."""
+    answers = ("\u0130\u015e \u041f\u0420\u0418\u0412\u0415\u0422 again", "\u039f\u0394\u039f\u03a3 AND \u00c9T\u00c9")
+    prompt = Prompt(id="p", messages=[{"role": "user", "content": "Say it."}])
+    with DatasetWriter(tmp_path / "traces", Trace, {"stage": "traces", "inputs": {}}) as writer:
+        for index, answer in enumerate(answers):
+            writer.read()
+            writer.write(Trace(id=f"p#{index}.0000000{index}", prompt=prompt, sample_index=index, completion=answer))
+    write_browser([tmp_path / "traces"], tmp_path / "rows.html")
+
+    async def work(tab: Tab, page: str) -> None:
+        await tab.open((tmp_path / "rows.html").as_uri(), READY)
+        for query, index, marked in (
+            ("\u043f\u0440\u0438\u0432\u0435\u0442", 0, "\u041f\u0420\u0418\u0412\u0415\u0422"),
+            ("\u041f\u0440\u0438\u0432\u0435\u0442", 0, "\u041f\u0420\u0418\u0412\u0415\u0422"),
+            ("\u0130\u015f", 0, "\u0130\u015e"),
+            ("\u03bf\u03b4\u03bf\u03c2", 1, "\u039f\u0394\u039f\u03a3"),
+            ("\u03bf\u03b4\u03bf\u03c3", 1, "\u039f\u0394\u039f\u03a3"),
+            ("\u00e9t\u00e9", 1, "\u00c9T\u00c9"),
+        ):
+            await enter(tab, "search", query)
+            assert await tab.evaluate(LISTED) == [f"p#{index}.0000000{index}"], query
+            assert await tab.evaluate("document.querySelector('#list mark').textContent") == marked
 
     browse(work)
