@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.chat_server import answer_to
+from tests.loopback import served
 
 PAGE = 2  # batches that one page of the list holds, so that a test with three reads the second
 DEADLINE_S = 120.0
@@ -173,29 +174,15 @@ class BatchServer:
 def running_batches() -> Iterator[BatchServer]:
     """A server on a free port, in a thread of its own."""
     server = BatchServer()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=2**28, middlewares=[server.middleware])
-        app.router.add_post("/v1/files", server.upload)
-        app.router.add_get("/v1/files/{id}/content", server.content)
-        app.router.add_post("/v1/batches", server.create)
-        app.router.add_get("/v1/batches", server.list)
-        app.router.add_get("/v1/batches/{id}", server.look)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    try:
-        yield server
-    finally:
-        server.go_on.set()
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    app = web.Application(client_max_size=2**28, middlewares=[server.middleware])
+    app.router.add_post("/v1/files", server.upload)
+    app.router.add_get("/v1/files/{id}/content", server.content)
+    app.router.add_post("/v1/batches", server.create)
+    app.router.add_get("/v1/batches", server.list)
+    app.router.add_get("/v1/batches/{id}", server.look)
+    with served(app) as url:
+        server.base_url = f"{url}/v1"
+        try:
+            yield server
+        finally:
+            server.go_on.set()

@@ -7,13 +7,14 @@ takes the answer's place.
 import asyncio
 import hashlib
 import json
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
+
+from tests.loopback import served
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MODELS = ("m", "other-model")
@@ -104,30 +105,14 @@ class ChatServer:
 def running() -> Iterator[ChatServer]:
     """A server on a free port, in a thread of its own."""
     server = ChatServer()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/chat/completions", server.chat)
-        app.router.add_post("/v1/completions", server.chat)
-        app.router.add_get("/v1/models", server.models)
-        app.router.add_get("/metrics", server.show_metrics)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    try:
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/chat/completions", server.chat)
+    app.router.add_post("/v1/completions", server.chat)
+    app.router.add_get("/v1/models", server.models)
+    app.router.add_get("/metrics", server.show_metrics)
+    with served(app) as url:
+        server.base_url = f"{url}/v1"
         yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 def reply(content: bytes | dict[str, Any], status: int = 200, **headers: str) -> Fault:

@@ -4,12 +4,10 @@ It keeps what the Hub keeps: objects by SHA-256, commits with all their files, t
 was never sent is refused, and so is one whose parent is not the newest. It has no Xet storage unless told so.
 """
 
-import asyncio
 import base64
 import hashlib
 import json
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +19,7 @@ import yaml
 from aiohttp import web
 
 from tests.hub_xet import XetStorage
+from tests.loopback import served
 
 ACTIONS = "refs|tree|paths-info|preupload|commit|tag|revision|xet-write-token"
 LARGE = (".parquet", ".safetensors")
@@ -312,27 +311,10 @@ class HubServer:
 def running() -> Iterator[HubServer]:
     """A server on a free port, in a thread of its own."""
     server = HubServer()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=2**31)
-        app.router.add_route("*", "/{path:.*}", server.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    try:
+    app = web.Application(client_max_size=2**31)
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    with served(app) as server.url:
         yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 def refused(status: int, says: str, **headers: str) -> web.Response:

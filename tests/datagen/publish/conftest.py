@@ -9,7 +9,19 @@ import pytest
 
 from datagen.contracts.dataset import DatasetWriter
 from datagen.contracts.records import Document, Rejection
+from tests.datagen.publish.projects import make_project
 from tests.hub_server import HubServer, running
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Datasets and what they were made of, made once a file."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATASTILL_HOME", str(root / "home"))
+        make_project(root)
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    return root
 
 
 @pytest.fixture

@@ -28,20 +28,10 @@ from datagen.publish.history import read_history
 from datagen.publish.layout import Layout
 from datagen.publish.licences import Resolved
 from datagen.publish.picture import pipeline_svg
-from tests.datagen.publish.projects import add_student, checked, make_project, run
+from tests.datagen.publish.projects import add_student, checked, run
 from tests.hub_server import HubServer
 
 DATASTILL = Path(sys.executable).with_name("datastill")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATASTILL_HOME", str(root / "home"))
-        make_project(root)
-    (root / "dvc.yaml").write_text("stages: {}\n")
-    return root
 
 
 def carded(folder: Path, *paths: Path, **allowed: str) -> tuple[Layout, str]:

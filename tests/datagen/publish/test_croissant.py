@@ -7,7 +7,6 @@ from typing import Any
 import mlcroissant
 import numpy as np
 import polars as pl
-import pytest
 import rdflib
 
 from datagen.contracts.dataset import DatasetWriter, content_hash
@@ -17,21 +16,11 @@ from datagen.publish.croissant import croissant_metadata
 from datagen.publish.folder import lay_out
 from datagen.publish.history import read_history
 from datagen.publish.layout import Layout
-from tests.datagen.publish.projects import URL, checked, make_project
+from tests.datagen.publish.projects import URL, checked
 from tests.tiny_graphs import graph_set
 from tests.tiny_images import tiny_images
 
 PROV = rdflib.Namespace("http://www.w3.org/ns/prov#")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATASTILL_HOME", str(root / "home"))
-        make_project(root)
-    (root / "dvc.yaml").write_text("stages: {}\n")
-    return root
 
 
 def described(folder: Path, *paths: Path, **allowed: str) -> tuple[Layout, dict[str, Any]]:
