@@ -1,8 +1,9 @@
 """Measures a server over a small grid: tokens a second, and what a million tokens of verified answers cost.
 
 A cell of the grid is one server, a concurrency, how many answers share a request (`choices_per_request`) and the most
-tokens of an answer. Each asks other prompts as long as there are some, so that the server has not seen them, through
-the backend that the traces stage uses and a ledger of its own, which knows no answer. One request goes before the first
+tokens of an answer. Each asks other prompts as long as there are some, so that the server has not seen them; of how
+many it has, `prompts_repeated` of the cell says, since its cache of prefixes may know them. They go through the backend
+that the traces stage uses and a ledger of its own, which knows no answer. One request goes before the first
 cell of a server and does not count. Whether a server speculates is its own setting: give several addresses to compare
 servers; where one counts drafted tokens in its metrics, as vLLM does, the share that it kept stands beside.
 """
@@ -99,19 +100,24 @@ def measure(
         for cell in cells
     ]  # fmt: skip
     figures: list[dict[str, Any]] = []
-    warm: set[str] = set()
+    asked: dict[str, set[int]] = {}  # server to the places of the prompts that it has seen
     with tempfile.TemporaryDirectory(prefix="datastill-tune-") as folder:
         for n, (cell, params) in enumerate(zip(cells, parsed, strict=True)):
             with Ledger.open(Path(folder, f"{n}.sqlite")) as ledger:
-                if cell["base_url"] not in warm:
+                if cell["base_url"] not in asked:
                     _ask(params, ledger, prompts[-1:], 1, 1)
-                    warm.add(cell["base_url"])
-            mine = [prompts[(n * grid.n_prompts + i) % len(prompts)] for i in range(min(grid.n_prompts, len(prompts)))]
+                    asked[cell["base_url"]] = {len(prompts) - 1}
+            n_mine = min(grid.n_prompts, len(prompts))
+            places = [(n * grid.n_prompts + i) % len(prompts) for i in range(n_mine)]
+            mine = [prompts[place] for place in places]
             with Ledger.open(Path(folder, f"{n}-cell.sqlite")) as ledger:
                 before = _drafts(cell["base_url"])
                 seconds, traces, failed, budget = _ask(params, ledger, mine, grid.n_samples, cell["concurrency"])
                 drafts = _drafts(cell["base_url"])
             figures.append(cell | _figures(seconds, traces, failed, budget, judge, price_per_hour))
+            if n_repeated := len(asked[cell["base_url"]].intersection(places)):
+                figures[-1]["prompts_repeated"] = n_repeated
+            asked[cell["base_url"]].update(places)
             if before and drafts and drafts[0] > before[0]:
                 figures[-1]["drafts_accepted_share"] = round((drafts[1] - before[1]) / (drafts[0] - before[0]), 4)
             tell(figures[-1])

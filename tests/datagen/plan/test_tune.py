@@ -39,6 +39,8 @@ def test_a_grid_is_measured_cell_by_cell(tmp_path: Path, capsys: pytest.CaptureF
     told = json.loads((tmp_path / "tune.json").read_text())
     grid = [(cell["concurrency"], cell["choices_per_request"]) for cell in told["cells"]]
     assert grid == [(1, 1), (1, 4), (8, 1), (8, 4)]
+    repeated = [cell.get("prompts_repeated") for cell in told["cells"]]
+    assert repeated == [None, 1, 4, 4]  # of 8 prompts; the last one warmed the server up
     assert n_requests == 1 + 2 * (16 + 4) and peak == 8  # the first warms up
     for cell in told["cells"]:
         assert (cell["answers"], cell["failed"], cell["completion_tokens"]) == (16, 0, 48)
