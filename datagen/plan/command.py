@@ -30,6 +30,7 @@ from datagen.contracts.errors import ParamsError
 from datagen.contracts.inputs import InputParams, Rows
 from datagen.contracts.params import load_file, parse_assignments
 from datagen.contracts.records import Prompt
+from datagen.contracts.stage import check_sections
 from datagen.plan.estimates import Estimate, Known, estimate
 from datagen.plan.pipeline import read_pipeline
 from datagen.plan.tune import Grid, best_of, measure
@@ -37,7 +38,8 @@ from datagen.plan.tune import Grid, best_of, measure
 _WIDTH = 160  # of a table that goes into a file or a log
 _CELL = (
     "base_url", "concurrency", "choices_per_request", "max_new_tokens", "completion_tokens_per_second",
-    "verified_tokens_per_second", "drafts_accepted_share", "cost_per_million_verified_tokens", "failed",
+    "verified_tokens_per_second", "prompts_repeated", "drafts_accepted_share", "cost_per_million_verified_tokens",
+    "failed",
 )  # fmt: skip
 
 
@@ -85,14 +87,17 @@ def _plan(arguments: argparse.Namespace) -> int:
         names = ", ".join(step.name for step in steps)
         raise ParamsError(f"--rows: no stage {min(unknown)!r} in {arguments.pipeline}; there are {names}")
     root = arguments.pipeline.parent
-    estimates = estimate(steps, load_file(arguments.params), root, known, has_cuda=has_cuda)
+    sections = load_file(arguments.params)
+    estimates = estimate(steps, sections, root, known, has_cuda=has_cuda)
+    wrong = [line for one in estimates for line in one.problems]
+    wrong += [line for line in check_sections(sections) if line not in wrong]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
     console.print(_table(estimates))
     here = [f"{one.name}: {one.found}; {one.remedy}" for one in found if one.state == "missing"]
     for title, lines in (
-        ("wrong", [line for one in estimates for line in one.problems]),
+        ("wrong", wrong),
         ("missing on this machine", [*here, *(f"{one.name}: {line}" for one in estimates for line in one.missing)]),
         ("not known", [f"{one.name}: {line}" for one in estimates for line in one.notes]),
         ("time from", _by_reason((one.name, one.seconds_from) for one in estimates if one.seconds is not None)),
@@ -102,8 +107,9 @@ def _plan(arguments: argparse.Namespace) -> int:
             console.print(f"\n[bold]{title}[/]")
             console.print("\n".join(f"  {line}" for line in dict.fromkeys(lines)), markup=False, soft_wrap=True)
     if arguments.out:
-        write_json(arguments.out, {"stages": [one.to_json() for one in estimates], "missing": here})
-    return 2 if any(one.problems for one in estimates) else 0
+        stages = [one.to_json() for one in estimates]
+        write_json(arguments.out, {"stages": stages, "missing": here, "wrong": wrong})
+    return 2 if wrong else 0
 
 
 def _table(estimates: Sequence[Estimate]) -> Table:

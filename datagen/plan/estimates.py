@@ -1,9 +1,9 @@
 """What each stage of a pipeline would ask, hold, take and cost, as far as can be said before it runs.
 
-Rows of what exists are counted where the params are those that made it, else they follow from the params; of the Hub's
-datasets, which are not asked, somebody must say them. Requests and completion tokens are the most that there can be,
-and what the ledger holds is free. Prompt tokens are estimated as the budget estimates them. Where a figure needs what
-is not known, it is left out, with the reason.
+Rows of what exists are counted where it would be made again as it is, by params and by what was read; else they follow
+from the params; of the Hub's datasets, which are not asked, somebody must say them. Requests and completion tokens are
+the most that there can be, and what the ledger holds is free. Prompt tokens are estimated as the budget estimates them.
+Where a figure needs what is not known, it is left out, with the reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from datagen.contracts.errors import DatastillError, MissingError
 from datagen.contracts.params import Parts
 from datagen.contracts.records import Prompt, prompt_from_row
 from datagen.contracts.stage import check_section, load_stage
-from datagen.plan.measured import read_measured, scaled_seconds
+from datagen.plan.measured import Measured, has_read, read_measured, scaled_seconds
 from datagen.plan.pipeline import Step
 from datagen.plan.sizes import BYTES, is_here, size_of, training_bytes
 
@@ -88,6 +88,7 @@ def estimate(
     made: dict[Path, Estimate] = {}
     students: dict[str, str] = {}  # folder of a model that a step makes, to the model that it is made from
     as_made: set[Path] = set()  # outputs that are there and would be made again as they are
+    prompts: dict[Path, int] = {}  # output to the most prompts that its rows are of
     estimates: list[Estimate] = []
     for step in steps:
         one = Estimate(name=step.name)
@@ -104,22 +105,29 @@ def estimate(
         measured = read_measured(step, root)
         rows_in = next((n for path in step.inputs.values() if (n := _rows(root, path, made, one)) is not None), None)
         before = next((n for path in step.inputs.values() if (n := _rows(root, path, {}, one)) is not None), None)
-        read_as_made = all(path not in made or path in as_made for path in step.inputs.values())
-        if measured and read_as_made and measured.params == params.values():
+        said = known.rows.get(step.name)
+        has_read_it = not measured or all(has_read(measured, name, root / path) for name, path in step.inputs.items())
+        read_as_made = has_read_it and all(path not in made or path in as_made for path in step.inputs.values())
+        if measured and read_as_made and measured.params == params.values() and said in (None, measured.rows):
             as_made.add(step.out)
-        if step.name in known.rows:
-            one.rows = known.rows[step.name]
+        if said is not None:
+            one.rows = said
         elif measured and step.out in as_made:
             one.rows = measured.rows
         else:
             one.rows = _rows_out(step, values, rows_in, one)
+        of_prompts = next((prompts[path] for path in step.inputs.values() if path in prompts), None)
+        if (n := _n_prompts(step, rows_in, of_prompts, one)) is not None:
+            prompts[step.out] = n
+        if step.stage == "train_lm" and rows_in is not None and of_prompts is not None:
+            rows_in = min(rows_in, of_prompts * values["max_rows_per_prompt"])
         _count(step, values, rows_in, root, known, one)
         if step.stage == "train_lm":
             students[str(step.out)] = students.get(values["student"]) or str(values["student"])
         of_input = {"model": str(step.inputs["model"])} if "model" in step.inputs else {}
         _remember(step, {k: students.get(str(v), v) for k, v in (values | of_input).items()}, known, one)
         if measured:
-            one.seconds, one.seconds_from = scaled_seconds(measured, params.values(), rows_in, before)
+            one.seconds, one.seconds_from = _scaled(step, measured, params.values(), rows_in, before, said, has_read_it)
         _by_rates(step, values, known, one)
         if one.seconds is None and not one.seconds_from:
             one.seconds_from = "no earlier run in this folder"
@@ -127,6 +135,39 @@ def estimate(
             one.missing.append(f"{step.section}.needs_cuda: no CUDA device here")
         one.missing += _absent_models(values, made)
     return estimates
+
+
+def _scaled(
+    step: Step, measured: Measured, params: Mapping[str, Any], rows_in: int | None, before: int | None,
+    said: int | None, has_read_it: bool,
+) -> tuple[float | None, str]:  # fmt: skip
+    """Seconds by the earlier run, whose rows are counted where they still lie there, else taken from its manifest."""
+    if said is not None and measured.rows:
+        return scaled_seconds(measured, params, said, measured.rows)
+    if has_read_it:
+        return scaled_seconds(measured, params, rows_in, before)
+    if step.stage == "traces" or not measured.rows_in:  # attempts are what that counts
+        return None, "the earlier run read other data, and how much of it is not known"
+    return scaled_seconds(measured, params, rows_in, measured.rows_in)
+
+
+def _n_prompts(step: Step, rows_in: int | None, of_input: int | None, one: Estimate) -> int | None:
+    """The most prompts that the output's rows are of."""
+    if step.stage == "prompts":
+        return one.rows
+    if step.stage == "traces":
+        return rows_in
+    if step.stage in ("verify", "select", "filter") and of_input is not None:
+        return of_input if one.rows is None else min(of_input, one.rows)
+    return None
+
+
+def _n_requests(values: Mapping[str, Any]) -> int:
+    """To one prompt, for all attempts: a request is of one prompt, and of one round where there are rounds."""
+    n_attempts, n_choices = _attempts(values), values.get("choices_per_request") or 1
+    size = min(n_attempts, values.get("round_size") or n_attempts)
+    n_rounds, n_last = divmod(n_attempts, size)
+    return n_rounds * -(-size // n_choices) - (-n_last // n_choices)
 
 
 def _parse(step: Step, section: Mapping[str, Any], sections: Mapping[str, Any], one: Estimate) -> Parts | None:
@@ -202,8 +243,9 @@ def _count(step: Step, values: Mapping[str, Any], rows_in: int | None, root: Pat
     if rows_in is None:
         one.notes.append("requests unknown: so is the number of prompts")
         return
-    n_answers = rows_in * (2 if step.stage == "evaluate_lm" and values.get("before") else _attempts(values))
-    n_requests = -(-n_answers // values.get("choices_per_request", 1))
+    n_models = 2 if values.get("before") else 1
+    n_answers = rows_in * (n_models if step.stage == "evaluate_lm" else _attempts(values))
+    n_requests = rows_in * (n_models if step.stage == "evaluate_lm" else _n_requests(values))
     n_completion_tokens: int = n_answers * values["max_new_tokens"]
     one.requests, one.completion_tokens = n_requests, n_completion_tokens
     source = step.inputs.get("prompts") or step.inputs.get("data")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datagen.contracts.dataset import content_hash
+from datagen.lineage import input_hashes
 from datagen.plan.pipeline import Step
 
 COUNTS = frozenset(
@@ -29,12 +31,16 @@ class Measured:
         params: of the manifest.
         facts: of NAME.run.json.
         rows: that its output has; None where those are no rows.
+        rows_in: that it read, as it counts them.
+        inputs: argument, or `ARGUMENT/FOLDER` of it, to the SHA-256 of what it read.
     """
 
     seconds: float | None
     params: Mapping[str, Any]
     facts: Mapping[str, Any]
     rows: int | None
+    rows_in: int | None
+    inputs: Mapping[str, str]
 
 
 def read_measured(step: Step, root: Path) -> Measured | None:
@@ -48,7 +54,18 @@ def read_measured(step: Step, root: Path) -> Measured | None:
         params=manifest.get("params", {}),
         facts=facts,
         rows=manifest.get("rows", {}).get("out"),
+        rows_in=manifest.get("rows", {}).get("in"),
+        inputs=input_hashes(manifest),
     )
+
+
+def has_read(measured: Measured, argument: str, path: Path) -> bool:
+    """Whether what is at `path` is what the run read by that argument; so it is where it recorded nothing of it."""
+    for name, recorded in measured.inputs.items():
+        own, _, folder = name.partition("/")
+        if own == argument and not ((path / folder).exists() and content_hash(path / folder) == recorded):
+            return False
+    return True
 
 
 def scaled_seconds(

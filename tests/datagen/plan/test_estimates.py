@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from datagen.cli import main
+from datagen.contracts.version import installed_version
 
 PARAMS: dict[str, Any] = {
     "prompts": {"method": "user_rows"},
@@ -30,7 +31,7 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name, n in (("prompts", 12), ("heldout", 5)):
         rows = [{"id": f"{name}{i}", "prompt": "a" * 36, "reference": "b"} for i in range(n)]
         (tmp_path / "raw" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "dvc.yaml").write_text((root / "datagen" / "init" / "project" / "dvc.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text((root / "datagen" / "init" / "project" / "dvc_yaml").read_text())
     write(tmp_path, PARAMS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -39,7 +40,12 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def write(project: Path, params: dict[str, Any]) -> None:
-    all_of_it = {**params, "prompts_heldout": {"method": "user_rows"}, "datastill": {"version": "0.1.0"}}
+    all_of_it = {
+        "prompts_heldout": {"method": "user_rows"},
+        "report": {},
+        "datastill": {"version": installed_version()},
+        **params,
+    }
     (project / "params.yaml").write_text(yaml.safe_dump(all_of_it))
 
 
@@ -129,6 +135,93 @@ def test_rows_may_be_said(project: Path):
     assert plan("--rows", "prompts=1000")["traces"]["requests"] == 4000
     assert main(["plan", "--rows", "prompt=1"]) == 2
     assert main(["plan", "--rows", "prompts=many"]) == 2
+
+
+def write_raw(project: Path, n: int, text: str = "a") -> None:
+    rows = [{"id": f"prompts{i}", "prompt": text * 36, "reference": "b"} for i in range(n)]
+    (project / "raw" / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def run_to_verify() -> None:
+    run("prompts", "--raw", "raw/prompts.jsonl", "--out", "data/prompts")
+    run("traces", "--prompts", "data/prompts", "--out", "data/traces")
+    run("verify", "--traces", "data/traces", "--out", "data/verified")
+
+
+def test_other_raw_rows_are_planned_anew(project: Path):
+    """600 rows in place of the 12 that ran: 50 times as many of everything, though no parameter has changed."""
+    run_to_verify()
+    seconds = json.loads(Path("metrics/prompts.run.json").read_text())["seconds"]
+    write_raw(project, 600)
+    stages = plan()
+    assert [stages[name]["rows"] for name in ("prompts", "traces", "verify")] == [600, 2400, 2400]
+    assert stages["traces"]["requests"] == 2400
+    assert stages["prompts"]["seconds"] == pytest.approx(50 * seconds)
+
+
+def test_raw_rows_of_another_content_are_planned_anew(project: Path):
+    """As many rows as before; of their answers, which are others, all may be verified."""
+    run_to_verify()
+    kept = json.loads(Path("data/verified/manifest.json").read_text())["rows"]["out"]
+    assert plan()["verify"]["rows"] == kept < 48
+    write_raw(project, 12, "c")
+    assert plan()["verify"]["rows"] == 48
+
+
+def test_rows_that_are_said_go_on_to_later_stages(project: Path):
+    run_to_verify()
+    stages = plan("--rows", "prompts=1000")
+    assert (stages["traces"]["requests"], stages["traces"]["rows"], stages["verify"]["rows"]) == (4000, 4000, 4000)
+    assert stages["train_lm"]["steps"] == 1500
+    kept = json.loads(Path("data/verified/manifest.json").read_text())["rows"]["out"]
+    assert plan("--rows", "prompts=12")["verify"]["rows"] == kept  # as it is
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "said"),
+    [
+        ("datastill", {"version": "9.9.9"}, "datastill.version: the project is of another version"),
+        ("verfy", {"method": "short_answer"}, "verfy: "),
+        ("train_lm_other", {"epoch": 1}, "train_lm_other.epoch: unknown parameter"),
+    ],
+)
+def test_sections_that_no_step_names_are_checked(
+    section: str, content: dict[str, Any], said: str, project: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Every stage refuses such a file."""
+    write(project, PARAMS | {section: content})
+    plan(code=2)
+    assert said in capsys.readouterr().out
+    (wrong,) = json.loads(Path("plan.json").read_text())["wrong"]
+    assert wrong.startswith(said)
+    run = ["prompts", "--params", "params.yaml", "--raw", "raw/prompts.jsonl", "--out", "data/prompts"]
+    assert main(run) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("cap", "n_steps"), [(1, 2), (3, 5), (4, 6), (9, 6)])
+def test_steps_are_of_the_rows_that_the_trainer_takes_of_a_prompt(cap: int, n_steps: int, project: Path):
+    """12 prompts with 4 answers each, batches of 8."""
+    train = PARAMS["train_lm"] | {"max_rows_per_prompt": cap, "epochs": 1}
+    write(project, PARAMS | {"train_lm": train})
+    assert plan()["train_lm"]["steps"] == n_steps
+
+
+@pytest.mark.parametrize(
+    ("method", "n_a_prompt"),
+    [
+        ({"method": "n_samples", "samples_per_prompt": 4}, 2),  # 3 and 1
+        ({"method": "n_samples", "samples_per_prompt": 6}, 2),
+        ({"method": "n_samples", "samples_per_prompt": 1}, 1),
+        ({"method": "until_verified", "max_attempts": 8, "round_size": 6}, 3),  # 3, 3 and 2
+        ({"method": "until_verified", "max_attempts": 9, "round_size": 3}, 3),
+    ],
+)
+def test_a_request_is_of_one_prompt(method: dict[str, Any], n_a_prompt: int, project: Path):
+    server = {"backend": "openai_api", "base_url": "http://127.0.0.1:9/v1", "model": "m", "choices_per_request": 3}
+    write(project, PARAMS | {"traces": method | server})
+    traces = plan("--prompt-tokens", "20")["traces"]
+    assert (traces["requests"], traces["prompt_tokens"]) == (12 * n_a_prompt, 12 * n_a_prompt * 20)
 
 
 @pytest.mark.parametrize("profile", ["params.yaml", "params.full.yaml"])
