@@ -138,7 +138,8 @@ def _table(estimates: Sequence[Estimate]) -> Table:
     table.add_row(
         f"{len(estimates)} stages", "", "", _total(one.requests for one in estimates),
         _total(one.prompt_tokens for one in estimates), _total(one.completion_tokens for one in estimates), "", "",
-        f"{_duration(sum(timed))} of {len(timed)}" if timed else "", f"{sum(costs):.2f}" if costs else "", style="bold",
+        f"{_duration(sum(timed))} of {len(timed)}" if timed else "",
+        f"{sum(costs):.2f} of {len(costs)}" if costs else "", style="bold",
     )  # fmt: skip
     return table
 
@@ -211,7 +212,7 @@ def _count(value: int | None) -> str:
 
 def _total(values: Iterable[int | None]) -> str:
     known = [value for value in values if value is not None]
-    return f"{sum(known):,}" if known else ""
+    return f"{sum(known):,} of {len(known)}" if known else ""  # stages, as the others' are not known
 
 
 def _bytes(parts: Mapping[str, int]) -> str:

@@ -6,7 +6,9 @@ the most that there can be, and what the ledger holds is free. Prompt tokens are
 Where a figure needs what is not known, it is left out, with the reason.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from itertools import islice
@@ -16,6 +18,8 @@ from typing import Any
 from datagen.backends.budget import BudgetParams, Tokens, cost, estimated_prompt_tokens, price_share
 from datagen.contracts.dataset import is_dataset, iterate, read_manifest
 from datagen.contracts.errors import DatastillError, MissingError
+from datagen.contracts.fields import BadRow, is_object
+from datagen.contracts.inputs import to_record
 from datagen.contracts.params import Parts
 from datagen.contracts.records import Prompt, prompt_from_row
 from datagen.contracts.stage import check_section, load_stage
@@ -88,6 +92,7 @@ def estimate(
     made: dict[Path, Estimate] = {}
     students: dict[str, str] = {}  # folder of a model that a step makes, to the model that it is made from
     as_made: set[Path] = set()  # outputs that are there and would be made again as they are
+    raw: dict[Path, Path] = {}  # prompts that would be made from another file than those that are there, to that file
     prompts: dict[Path, int] = {}  # output to the most prompts that its rows are of
     estimates: list[Estimate] = []
     for step in steps:
@@ -110,6 +115,8 @@ def estimate(
         read_as_made = has_read_it and all(path not in made or path in as_made for path in step.inputs.values())
         if measured and read_as_made and measured.params == params.values() and said in (None, measured.rows):
             as_made.add(step.out)
+        elif step.stage == "prompts" and values["method"] == "user_rows" and "raw" in step.inputs:
+            raw[step.out] = step.inputs["raw"]
         if said is not None:
             one.rows = said
         elif measured and step.out in as_made:
@@ -121,11 +128,13 @@ def estimate(
             prompts[step.out] = n
         if step.stage == "train_lm" and rows_in is not None and of_prompts is not None:
             rows_in = min(rows_in, of_prompts * values["max_rows_per_prompt"])
-        _count(step, values, rows_in, root, known, one)
+        source = step.inputs.get("prompts") or step.inputs.get("data")
+        mean = known.prompt_tokens or (_prompt_tokens(root / raw.get(source, source)) if source else None)
+        _count(step, values, rows_in, mean, one)
         if step.stage == "train_lm":
             students[str(step.out)] = students.get(values["student"]) or str(values["student"])
         of_input = {"model": str(step.inputs["model"])} if "model" in step.inputs else {}
-        _remember(step, {k: students.get(str(v), v) for k, v in (values | of_input).items()}, known, one)
+        _remember(step, {k: students.get(str(v), v) for k, v in (values | of_input).items()}, known, mean, one)
         if measured:
             one.seconds, one.seconds_from = _scaled(step, measured, params.values(), rows_in, before, said, has_read_it)
         _by_rates(step, values, known, one)
@@ -230,7 +239,7 @@ def _attempts(values: Mapping[str, Any]) -> int:
     return values.get("max_attempts") or values.get("samples_per_prompt") or 1
 
 
-def _count(step: Step, values: Mapping[str, Any], rows_in: int | None, root: Path, known: Known, one: Estimate) -> None:
+def _count(step: Step, values: Mapping[str, Any], rows_in: int | None, mean: float | None, one: Estimate) -> None:
     """Requests, tokens and cost of a stage that asks, steps of one that trains."""
     if step.stage == "train_lm" and rows_in is not None:
         n_steps = -(-rows_in // values["batch_size"]) * values["epochs"]
@@ -248,8 +257,6 @@ def _count(step: Step, values: Mapping[str, Any], rows_in: int | None, root: Pat
     n_requests = rows_in * (n_models if step.stage == "evaluate_lm" else _n_requests(values))
     n_completion_tokens: int = n_answers * values["max_new_tokens"]
     one.requests, one.completion_tokens = n_requests, n_completion_tokens
-    source = step.inputs.get("prompts") or step.inputs.get("data")
-    mean = known.prompt_tokens or (_prompt_tokens(root / source) if source else None)
     if mean is None:
         one.notes.append("prompt tokens unknown until there are prompts: say --prompt-tokens MEAN")
         return
@@ -261,15 +268,21 @@ def _count(step: Step, values: Mapping[str, Any], rows_in: int | None, root: Pat
 
 
 def _prompt_tokens(path: Path) -> float | None:
-    """The mean of the first prompts of a dataset."""
-    if not is_dataset(path) or read_manifest(path).get("record") != Prompt.__name__:
-        return None
-    prompts = [prompt_from_row(row, id=row["id"]) for row in islice(iterate(path), N_SAMPLED_PROMPTS)]
+    """The mean of the first prompts of a dataset or a .jsonl file, whose bad rows are no prompts."""
+    prompts: list[Prompt] = []
+    if is_dataset(path) and read_manifest(path).get("record") == Prompt.__name__:
+        prompts = [prompt_from_row(row, id=row["id"]) for row in islice(iterate(path), N_SAMPLED_PROMPTS)]
+    elif path.is_file() and path.suffix == ".jsonl":
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in islice(lines, N_SAMPLED_PROMPTS):
+                with suppress(BadRow, ValueError):
+                    if is_object(row := json.loads(line)):
+                        prompts.append(to_record(row, Prompt, source=path.name))
     counts = [estimated_prompt_tokens(prompt.messages, prompt.tools) for prompt in prompts]
     return sum(counts) / len(counts) if counts else None
 
 
-def _remember(step: Step, values: Mapping[str, Any], known: Known, one: Estimate) -> None:
+def _remember(step: Step, values: Mapping[str, Any], known: Known, mean: float | None, one: Estimate) -> None:
     """Bytes of weights, of the KV cache, of gradients and the optimiser; activations come besides."""
     backend = values.get("backend") or ("local" if step.stage == "evaluate_lm" else "")
     if backend == SCRIPTED or not (backend or step.stage == "train_lm"):
@@ -300,15 +313,21 @@ def _remember(step: Step, values: Mapping[str, Any], known: Known, one: Estimate
         one.notes.append(f"KV cache unknown without {largest}'s config.json; its weights are by {size.source}")
         return
     n_rows = known.concurrency if backend in SERVED else values.get("batch_size", 1)
-    longest = (values.get("max_prompt_tokens") or known.prompt_tokens or 0) + values.get("max_new_tokens", 0)
-    one.memory_bytes[f"KV cache of {n_rows}{where}"] = round(n_rows * longest * size.cache_values * n_bytes)
+    if (n_prompt_tokens := values.get("max_prompt_tokens") or mean) is None:
+        one.notes.append("KV cache unknown until there are prompts: say --prompt-tokens MEAN")
+        return
+    if not values.get("max_prompt_tokens"):
+        one.notes.append("KV cache by the mean of a prompt's tokens; longer ones take more")
+    n_bytes *= n_rows * (n_prompt_tokens + values.get("max_new_tokens", 0))
+    one.memory_bytes[f"KV cache of {n_rows}{where}"] = round(n_bytes * size.cache_values)
 
 
 def _by_rates(step: Step, values: Mapping[str, Any], known: Known, one: Estimate) -> None:
     """Time by rates that were given, before any that was measured here."""
     rate = known.tokens_per_second.get(str(values.get("model")))
     if rate and one.completion_tokens is not None:
-        one.seconds, one.seconds_from = one.completion_tokens / rate, f"{rate:g} completion tokens a second, given"
+        most = f"at most: every answer of {values['max_new_tokens']} tokens"
+        one.seconds, one.seconds_from = one.completion_tokens / rate, f"{most}, {rate:g} a second, given"
     size = size_of(str(values.get("student")), values.get("student_layers")) if step.stage == "train_lm" else None
     if known.flops and size and one.steps is not None:
         teacher = size_of(str(values.get("teacher"))) if values.get("teacher") else None

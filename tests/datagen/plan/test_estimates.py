@@ -114,6 +114,7 @@ def test_rates_that_are_given_go_before(project: Path):
     (project / "tune.json").write_text(json.dumps({"model": "org/Served-3B", "best": best}))
     stages = plan("--rates", "tune.json", "--flops", "1e12")
     assert stages["traces"]["seconds"] == pytest.approx(480 / 7)
+    assert stages["traces"]["seconds_from"].startswith("at most: every answer of 10 tokens")
     assert stages["traces"]["memory_bytes"] == {"weights on the server": 6_000_000_000}
     assert not stages["traces"]["missing"]  # the server has it
     assert stages["train_lm"]["seconds"] == pytest.approx(6 * 134_515_008 * 18 * 8 * 100 / 1e12)
@@ -222,6 +223,32 @@ def test_a_request_is_of_one_prompt(method: dict[str, Any], n_a_prompt: int, pro
     write(project, PARAMS | {"traces": method | server})
     traces = plan("--prompt-tokens", "20")["traces"]
     assert (traces["requests"], traces["prompt_tokens"]) == (12 * n_a_prompt, 12 * n_a_prompt * 20)
+
+
+def test_prompt_tokens_are_of_the_raw_rows_until_there_are_prompts(project: Path, capsys: pytest.CaptureFixture[str]):
+    """36 bytes are 9 tokens, and 4 of the message; after a run, of other rows of 144 bytes 36 and 4."""
+    stages = plan()
+    assert (stages["traces"]["prompt_tokens"], stages["evaluate_lm"]["prompt_tokens"]) == (48 * 13, 10 * 13)
+    (total,) = [line.split() for line in capsys.readouterr().out.splitlines() if "7 stages" in line]
+    assert total[2:8] == ["58", "of", "2", "754", "of", "2"]
+    assert total[-3] == f"{stages['traces']['cost']:.2f}" and total[-2:] == ["of", "1"]  # traces alone has prices
+    run("prompts", "--raw", "raw/prompts.jsonl", "--out", "data/prompts")
+    write_raw(project, 12, "aaaa")
+    assert plan()["traces"]["prompt_tokens"] == 48 * 40
+
+
+def test_the_cache_of_a_server_holds_prompts_too(project: Path):
+    """16 at once, each of 13 or 20 tokens and 10 more, 11,520 numbers a token, of 2 bytes."""
+    server = {"backend": "openai_api", "base_url": "http://127.0.0.1:9/v1", "model": "smollm2-135m-instruct"}
+    write(project, PARAMS | {"traces": {"max_new_tokens": 10, **server}})
+    for arguments, n_tokens in (((), 23), (("--prompt-tokens", "20"), 30)):
+        traces = plan(*arguments)["traces"]
+        assert traces["memory_bytes"]["KV cache of 16 on the server"] == 16 * n_tokens * 11520 * 2
+        assert any("KV cache by the mean" in note for note in traces["notes"])
+    (project / "raw" / "prompts.jsonl").unlink()
+    traces = plan()["traces"]
+    assert "KV cache of 16 on the server" not in traces["memory_bytes"]
+    assert any("KV cache unknown" in note for note in traces["notes"])
 
 
 @pytest.mark.parametrize("profile", ["params.yaml", "params.full.yaml"])
