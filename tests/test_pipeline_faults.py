@@ -253,6 +253,7 @@ def write_raw_texts(raw: Path) -> None:
     for name, content in rows.items():
         (raw / name).parent.mkdir(exist_ok=True)
         (raw / name).write_text("".join(json.dumps(row) + "\n" for row in content))
+    (raw / "licences.yaml").write_text("sources: {made up: {licence: cc0-1.0, files: ['*/*.jsonl']}}\n")
 
 
 @pytest.mark.parametrize("stage", ["traces", "verify", "train_lm@student"])
