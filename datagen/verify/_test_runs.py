@@ -12,7 +12,7 @@ import io
 import math
 import os
 import re
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -234,7 +234,7 @@ def _reports(stream: IO[bytes], first_s: float, next_s: float) -> Iterator[list[
     """What the judge writes, as it comes; None where nothing comes in time, `first_s` at first and then `next_s`."""
     held = b""
     deadline = time.monotonic() + first_s
-    while select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    while _ready([stream], deadline - time.monotonic()):
         content = os.read(stream.fileno(), 65536)
         if not content:
             return
@@ -262,8 +262,7 @@ def run_case(code: str, case: Case, limits: Limits) -> Outcome:
         finally:
             os.close(started)
         with _ended(process):
-            ready, _, _ = select.select([start], [], [], _START_S)
-            has_started = bool(ready) and start.read(1) == b"1"
+            has_started = bool(_ready([start], _START_S)) and start.read(1) == b"1"
             written = _read_output(process, limits.wall_s)
             if not has_started:
                 said = written[1].decode(errors="replace").strip()[-200:] if isinstance(written, tuple) else ""
@@ -299,7 +298,7 @@ def _read_output(process: "subprocess.Popen[bytes]", wall_s: float) -> tuple[byt
     is_open = [process.stdout, process.stderr]
     deadline = time.monotonic() + wall_s
     while is_open:
-        ready, _, _ = select.select(is_open, [], [], max(0.0, deadline - time.monotonic()))
+        ready = _ready(is_open, deadline - time.monotonic())
         if not ready:
             return Outcome(code="timeout", detail=f"waited {wall_s:g} s for it to end")
         for stream in ready:
@@ -327,3 +326,12 @@ def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
         for stream in (process.stdout, process.stderr):
             if stream:
                 stream.close()
+
+
+def _ready(streams: Sequence[IO[bytes]], seconds: float) -> list[IO[bytes]]:
+    """Those that can be read within that time; by poll, as select knows no file beyond the process's first 1,024."""
+    with selectors.PollSelector() as selector:
+        for stream in streams:
+            selector.register(stream, selectors.EVENT_READ)
+        by_number = {stream.fileno(): stream for stream in streams}
+        return [by_number[key.fd] for key, _ in selector.select(max(0.0, seconds))]

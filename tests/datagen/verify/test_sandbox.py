@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -199,3 +200,16 @@ def test_the_filter_is_the_kernel_s(needs: Callable[..., None]):
     known = {name: number for name, number in _sandbox._REFUSED[machine].items() if name in numbers}
     assert len(known) > 20
     assert known == {name: numbers[name] for name in known}
+
+
+def test_a_process_with_many_open_files_judges_all_the_same():
+    """1,100 of them, so that the pipes' numbers are above 1,024, which select() does not take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert run("print('reached')").code == "pass"
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
