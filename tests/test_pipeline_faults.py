@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -165,7 +166,7 @@ class Project:
         ledger = self.folder / ".cache" / "ledger.sqlite"
         if not ledger.exists():
             return 0
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as database:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as database:
             try:
                 (n,) = database.execute("SELECT count(*) FROM answers").fetchone()
             except sqlite3.OperationalError:

@@ -113,7 +113,7 @@ def n_answers(home: Path) -> int:
     """Answers in the ledger."""
     if not (home / "ledger.sqlite").exists():
         return 0
-    with sqlite3.connect(f"file:{home / 'ledger.sqlite'}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{home / 'ledger.sqlite'}?mode=ro", uri=True)) as database:
         return database.execute("SELECT count(*) FROM answers").fetchone()[0]
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,8 @@ def test_sigkill_loses_nothing_acknowledged(path: Path):
         child.wait()
         child.communicate()
     assert len(acknowledged) > 6
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
     with Ledger.open(path) as ledger:
         stored = dict(ledger.iterate())
     assert {key(i) for i in acknowledged} <= stored.keys()

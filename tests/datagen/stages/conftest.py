@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,5 +38,5 @@ def n_answers(home: Path) -> int:
     file = home / "ledger.sqlite"
     if not file.exists():
         return 0
-    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as ledger:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as ledger:
         return ledger.execute("SELECT count(*) FROM answers").fetchone()[0]

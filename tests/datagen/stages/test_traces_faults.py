@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_kill_with_several_choices_a_request(server: ChatServer, tmp_path: Path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert 50 <= server.n_requests < 100 and not (tmp_path / "out").exists()
-    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite") as ledger:
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite")) as ledger:
         (n_kept,) = ledger.execute("SELECT count(*) FROM answers").fetchone()
     assert n_kept % 4 == 0 and 0 <= server.n_requests - n_kept // 4 <= 8
     n_twice = server.n_requests - n_kept // 4

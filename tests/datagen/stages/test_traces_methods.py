@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def n_answers(home: Path) -> int:
     """Read with sqlite3 itself."""
     if not (file := home / "ledger.sqlite").exists():
         return 0
-    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as ledger:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as ledger:
         return ledger.execute("SELECT count(*) FROM answers").fetchone()[0]
 
 
